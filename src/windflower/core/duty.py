@@ -1,0 +1,505 @@
+"""The device's half of the protocol: keep a command, do it once, answer until it is acknowledged.
+
+    command ──keep──> kept ──fetch──> ready ──work──> done ──keep the reply──> answered
+                                                       (upload) ──publish──>  │
+                                                     ack <── forget ──────────┘
+
+A command is durable before work on it begins, and its result before anybody is told. So a device
+may lose power at any step: what was begun is begun again from the old state, what was done is
+answered again from the store and never done twice.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from windflower.core.backoff import wait_s
+from windflower.core.events import (
+    CommandAccepted,
+    Event,
+    MessageRefused,
+    WorkEnded,
+    WorkStarted,
+)
+from windflower.wire.blobs import BlobRef, Grant
+from windflower.wire.content import Content
+from windflower.wire.limits import IDS
+from windflower.wire.messages import Cause, Command, Control, Failure, Heartbeat, Reply
+
+FETCHES: Final = 20
+"""After so many failed downloads in a row a command is answered with a failure."""
+
+STARTS: Final = 3
+"""A command that was begun so often without an end has killed its device: it is given up."""
+
+MESSAGE_UNAVAILABLE: Final = 3
+WORKER_CRASHED: Final = 8
+"""Flower's error codes (flwr.common.constant.ErrorCode)."""
+
+
+# ---------------------------------------------------------------------------------- effects
+
+
+@dataclass(frozen=True, slots=True)
+class KeepCommand:
+    """Store a command that is new."""
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class KeepReply:
+    """Store a reply, and the app's new state with it, in one commit."""
+
+    reply: Reply
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Drop what is kept of these commands, but remember that they were done."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetBelow:
+    """Drop all that is kept of runs below this number, their states included."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Download these blobs, then call `fetched` or `fetch_failed`."""
+
+    id: str
+    blobs: tuple[BlobRef, ...]
+    grants: tuple[Grant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Let the worker do a command, then call `worked`."""
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class StopWork:
+    """End the worker's present command without a result."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Put a reply's pack where its grant says, then call `uploaded` or `upload_failed`."""
+
+    reply: Reply
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Publish a reply."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Publish a heartbeat; boot, time, interval and labels are filled in outside."""
+
+    cause: Cause
+    running: str | None
+    queued: tuple[str, ...]
+    outbox: tuple[str, ...]
+    need: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Write an event."""
+
+    event: Event
+
+
+Effect = (
+    KeepCommand | KeepReply | Forget | ForgetBelow | Fetch | Work | StopWork | Upload | Publish
+    | Beat | Note
+)  # fmt: skip
+
+FetchProblem = Literal["refused", "unreachable", "damaged"]
+"""refused: the grant is dead. unreachable: nobody answered. damaged: other bytes than named."""
+
+
+# ------------------------------------------------------------------------------------ state
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a store holds of one command after a restart.
+
+    Attributes:
+        command: the command.
+        reply: its reply, once there is one.
+        is_acknowledged: whether the gateway has the reply.
+        starts: how often the agent was started while this was its first unanswered command.
+    """
+
+    command: Command
+    reply: Reply | None = None
+    is_acknowledged: bool = False
+    starts: int = 0
+
+
+@dataclass(slots=True)
+class _Task:
+    command: Command
+    received_at: float
+    grants: dict[str, Grant] = field(default_factory=dict)
+    stage: Literal["waiting", "fetching", "working", "uploading", "answered"] = "waiting"
+    reply: Reply | None = None
+    failures: int = 0
+    retry_at: float | None = None
+    is_starved: bool = False
+    is_moving: bool = False
+
+    def renew(self, grants: Iterable[Grant]) -> None:
+        """Take newer grants; they end a wait for them."""
+        for grant in grants:
+            self.grants[f"{grant.method} {grant.key}"] = grant
+            self.is_starved = False
+            self.retry_at = None
+
+
+class Duty:
+    """What one device owes to its gateway.
+
+    Every method takes a clock in seconds that never goes back and returns effects to be carried out
+    in order. None raises on what a gateway says.
+
+    Args:
+        device: its id.
+        interval_s: seconds between heartbeats.
+    """
+
+    def __init__(self, device: str, *, interval_s: float) -> None:
+        self._device = device
+        self._interval_s = interval_s
+        self._tasks: dict[str, _Task] = {}
+        self._done: dict[str, int] = {}
+        self._epochs: dict[str, tuple[int, int]] = {}
+        self._floor = 0
+        self._next_beat = 0.0
+
+    def restore(self, kept: Iterable[Kept], *, floor: int, now: float) -> list[Effect]:
+        """Take up what the store holds, in the order in which it came; call once, at the start."""
+        self._floor = floor
+        effects: list[Effect] = []
+        for row in kept:
+            command = row.command
+            effects += self._learn(command)
+            if row.is_acknowledged:
+                self._done[command.id] = command.number
+                continue
+            task = _Task(command, received_at=now, reply=row.reply)
+            self._tasks[command.id] = task
+            if row.reply is not None:
+                task.stage = "uploading" if row.reply.path else "answered"
+            elif row.starts > STARTS:
+                reason = f"the device stopped {row.starts} times while it worked on this"
+                effects += self._answer(task, Failure(WORKER_CRASHED, reason))
+        return effects
+
+    # --------------------------------------------------------------------- from the gateway
+
+    def ordered(self, command: Command, grants: tuple[Grant, ...], now: float) -> list[Effect]:
+        """Take a command: keep it, or answer again if it was done before."""
+        if problem := self._objection(command):
+            return [_refused(problem, command)]
+        effects = self._learn(command)
+        if (task := self._tasks.get(command.id)) is not None:
+            task.renew(grants)
+            return [*effects, *self._again(task), *self._go_on(now)]
+        task = _Task(command, received_at=now)
+        task.renew(grants)
+        self._tasks[command.id] = task
+        accepted = CommandAccepted(device=self._device, command=command.id, method=command.method)
+        return [*effects, KeepCommand(command), Note(accepted), *self._go_on(now)]
+
+    def controlled(self, control: Control, grants: tuple[Grant, ...], now: float) -> list[Effect]:
+        """Do at once what a control message says."""
+        match control.method:
+            case "ack":
+                return self._acknowledged(control.ids)
+            case "cancel":
+                return [*self._cancelled(control.ids), *self._go_on(now)]
+            case "grant":
+                for task in self._tasks.values():
+                    task.renew(g for g in grants if g.key in _keys(task.command))
+                return [*self._upload_waiting(now), *self._go_on(now)]
+            case "rollcall":
+                return self._present("rollcall", now)
+
+    # --------------------------------------------------------------- from link, clock, worker
+
+    def connected(self, now: float) -> list[Effect]:
+        """Say hello, answer again what was not acknowledged, go on with what waits."""
+        return [*self._present("connect", now), *self._upload_waiting(now), *self._go_on(now)]
+
+    def tick(self, now: float) -> list[Effect]:
+        """Beat when it is time, and try again what failed."""
+        effects: list[Effect] = []
+        if self._next_beat <= now:
+            effects.append(self._beat("interval", now))
+        for task in self._tasks.values():
+            if task.retry_at is not None and task.retry_at <= now:
+                task.retry_at = None
+        return [*effects, *self._upload_waiting(now), *self._go_on(now)]
+
+    def next_wake(self) -> float:
+        """Return when `tick` has something to do."""
+        retries = (t.retry_at for t in self._tasks.values() if t.retry_at is not None)
+        return min([self._next_beat, *retries])
+
+    def fetched(self, id_: str, now: float) -> list[Effect]:
+        """Go on with a command whose blobs are all there."""
+        task = self._tasks.get(id_)
+        if task is None or task.stage != "fetching":
+            return []
+        task.failures = 0
+        return self._work(task, now)
+
+    def fetch_failed(self, id_: str, problem: FetchProblem, now: float) -> list[Effect]:
+        """Wait for a new grant, or try again later; give up after many times."""
+        task = self._tasks.get(id_)
+        if task is None or task.stage != "fetching":
+            return []
+        task.stage = "waiting"
+        effects = self._transfer_failed(task, problem, now)
+        if task.failures >= FETCHES:
+            reason = f"{self._device} could not download what it needs: {problem}"
+            return [*effects, *self._answer(task, Failure(MESSAGE_UNAVAILABLE, reason))]
+        return [*effects, *self._go_on(now)]
+
+    def worked(
+        self, id_: str, result: Content | Failure, *, worked_s: float, now: float
+    ) -> list[Effect]:
+        """Keep a result and answer with it."""
+        task = self._tasks.get(id_)
+        if task is None or task.stage != "working":
+            return []
+        ended = WorkEnded(
+            device=self._device,
+            command=id_,
+            method=task.command.method,
+            seconds=round(worked_s, 4),
+            failed=isinstance(result, Failure),
+        )
+        answer = self._answer(task, result, worked_s=worked_s)
+        return [*answer, Note(ended), self._beat("task", now), *self._go_on(now)]
+
+    def uploaded(self, id_: str, now: float) -> list[Effect]:
+        """Publish a reply whose pack has arrived."""
+        del now
+        task = self._tasks.get(id_)
+        if task is None or task.reply is None:
+            return []
+        task.stage = "answered"
+        task.failures = 0
+        task.is_moving = False
+        return [Publish(task.reply)]
+
+    def upload_failed(self, id_: str, problem: FetchProblem, now: float) -> list[Effect]:
+        """Wait for a new grant, or try again later, for as long as it takes."""
+        task = self._tasks.get(id_)
+        if task is None or task.reply is None:
+            return []
+        task.is_moving = False
+        return self._transfer_failed(task, problem, now)
+
+    # ------------------------------------------------------------------------------ inside
+
+    def _objection(self, command: Command) -> str | None:
+        if command.client != self._device:
+            return "a command for another device"
+        if command.number < self._floor:
+            return "its run is over"
+        if command.epoch < self._epochs.get(command.run, (0, 0))[1]:
+            return "an older gateway sent it"
+        if command.id in self._done:
+            return "it was done and acknowledged"
+        return None
+
+    def _learn(self, command: Command) -> list[Effect]:
+        """Note a run's epoch, and forget the runs below the floor."""
+        _, epoch = self._epochs.get(command.run, (0, 0))
+        self._epochs[command.run] = (command.number, max(epoch, command.epoch))
+        if command.floor <= self._floor:
+            return []
+        self._floor = command.floor
+        self._done = {i: n for i, n in self._done.items() if n >= self._floor}
+        self._epochs = {r: (n, e) for r, (n, e) in self._epochs.items() if n >= self._floor}
+        over = [t.command.id for t in self._tasks.values() if t.command.number < self._floor]
+        effects: list[Effect] = list(self._drop(over))
+        return [*effects, ForgetBelow(self._floor)]
+
+    def _again(self, task: _Task) -> list[Effect]:
+        """Answer a command that came once more."""
+        if task.reply is None or task.stage == "uploading":
+            return []
+        if task.reply.path:
+            # The gateway may have lost the blob: what is there already is not sent twice.
+            task.stage = "uploading"
+            return self._upload(task)
+        return [Publish(task.reply)]
+
+    def _acknowledged(self, ids: Iterable[str]) -> list[Effect]:
+        done = tuple(i for i in ids if i in self._tasks and self._tasks[i].reply is not None)
+        for id_ in done:
+            self._done[id_] = self._tasks.pop(id_).command.number
+        return [Forget(done)] if done else []
+
+    def _cancelled(self, ids: Iterable[str]) -> list[Effect]:
+        """Drop what was not answered; what was is kept until it is acknowledged."""
+        tasks = self._tasks
+        return self._drop(i for i in ids if i in tasks and tasks[i].stage != "answered")
+
+    def _drop(self, ids: Iterable[str]) -> list[Effect]:
+        effects: list[Effect] = []
+        dropped = tuple(ids)
+        for id_ in dropped:
+            task = self._tasks.pop(id_)
+            self._done[id_] = task.command.number
+            if task.stage == "working":
+                effects.append(StopWork(id_))
+        return [*effects, Forget(dropped)] if dropped else []
+
+    def _go_on(self, now: float) -> list[Effect]:
+        """Begin the next command, in the order in which they came, if nothing is under way."""
+        if any(task.stage in ("fetching", "working") for task in self._tasks.values()):
+            return []
+        waiting = [t for t in self._tasks.values() if t.stage == "waiting"]
+        if not waiting or waiting[0].is_starved or waiting[0].retry_at is not None:
+            return []
+        task = waiting[0]
+        if now - task.received_at > task.command.ttl_s:
+            failure = Failure(MESSAGE_UNAVAILABLE, f"{self._device} had no time for it")
+            return [*self._answer(task, failure), *self._go_on(now)]
+        if not task.command.blobs:
+            return self._work(task, now)
+        task.stage = "fetching"
+        grants = tuple(task.grants.values())
+        return [Fetch(task.command.id, task.command.blobs, grants)]
+
+    def _work(self, task: _Task, now: float) -> list[Effect]:
+        del now
+        task.stage = "working"
+        started = WorkStarted(
+            device=self._device, command=task.command.id, method=task.command.method
+        )
+        return [Note(started), Work(task.command)]
+
+    def _answer(
+        self, task: _Task, result: Content | Failure, *, worked_s: float = 0.0
+    ) -> list[Effect]:
+        command = task.command
+        reply = Reply(
+            client=self._device,
+            id=command.id,
+            method=command.method,
+            run=command.run,
+            epoch=command.epoch,
+            content=result if isinstance(result, Content) else Content(),
+            failure=result if isinstance(result, Failure) else None,
+            worked_s=round(worked_s, 4),
+        )
+        task.reply = reply
+        task.failures, task.retry_at, task.is_starved = 0, None, False
+        keep = KeepReply(reply, command.number)
+        if reply.path is None:
+            task.stage = "answered"
+            return [keep, Publish(reply)]
+        task.stage = "uploading"
+        return [keep, *self._upload(task)]
+
+    def _upload(self, task: _Task) -> list[Effect]:
+        reply = task.reply
+        grant = task.grants.get(f"PUT {task.command.reply_key}")
+        if reply is None:
+            return []
+        if grant is None:
+            task.is_starved = True
+            return []
+        task.is_moving = True
+        return [Upload(reply, grant)]
+
+    def _upload_waiting(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for task in self._tasks.values():
+            is_idle = not (task.is_moving or task.is_starved) and task.retry_at is None
+            if task.stage == "uploading" and is_idle:
+                effects += self._upload(task)
+                if task.is_starved:
+                    effects.append(self._beat("need", now))
+        return effects
+
+    def _transfer_failed(self, task: _Task, problem: FetchProblem, now: float) -> list[Effect]:
+        task.failures += 1
+        if problem == "refused":
+            task.retry_at = None
+            task.is_starved = True
+            return [self._beat("need", now)]
+        task.retry_at = now + wait_s(task.failures)
+        return []
+
+    def _present(self, cause: Cause, now: float) -> list[Effect]:
+        """Say what is held, and answer again all that was not acknowledged."""
+        answered = [t.reply for t in self._tasks.values() if t.stage == "answered" and t.reply]
+        return [self._beat(cause, now), *(Publish(reply) for reply in answered)]
+
+    def _beat(self, cause: Cause, now: float) -> Beat:
+        self._next_beat = now + self._interval_s
+        tasks = self._tasks.values()
+        running = [t.command.id for t in tasks if t.stage in ("fetching", "working")]
+        return Beat(
+            cause=cause,
+            running=running[0] if running else None,
+            queued=tuple(t.command.id for t in tasks if t.stage in ("waiting", "uploading"))[:IDS],
+            outbox=tuple(t.command.id for t in tasks if t.stage == "answered")[:IDS],
+            need=tuple(t.command.id for t in tasks if t.is_starved)[:IDS],
+        )
+
+
+def heartbeat_of(
+    beat: Beat,
+    *,
+    device: str,
+    time: float,
+    boot: str,
+    interval_s: float,
+    labels: dict[str, str],
+) -> Heartbeat:
+    """Fill in what the core does not know."""
+    return Heartbeat(
+        client=device,
+        time=time,
+        boot=boot,
+        cause=beat.cause,
+        interval_s=interval_s,
+        running=beat.running,
+        queued=beat.queued,
+        outbox=beat.outbox,
+        need=beat.need,
+        labels=labels,
+    )
+
+
+def _keys(command: Command) -> frozenset[str]:
+    return frozenset((command.reply_key, *(ref.key for ref in command.blobs)))
+
+
+def _refused(reason: str, command: Command) -> Note:
+    return Note(MessageRefused(reason=reason, device=command.client, command=command.id))

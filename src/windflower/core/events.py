@@ -1,0 +1,248 @@
+"""The events: what happened, typed, one JSON line each. All that a person sees is made of these.
+
+An event never holds a payload, a key or a URL.
+"""
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened; each kind is a subclass, and its name in lower case its `event`."""
+
+    registry: ClassVar[dict[str, type["Event"]]] = {}
+
+    @classmethod
+    def kind(cls) -> str:
+        """Return the name in the line: CommandSent is "command-sent"."""
+        return _CAPITAL.sub("-", cls.__name__).lower()
+
+    def to_json(self) -> dict[str, object]:
+        """Return the line's fields, without the time at which it was written."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {"event": self.kind(), **{k: v for k, v in values.items() if v is not None}}
+
+
+# --------------------------------------------------------------------------------- the fleet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayStarted(Event):
+    """A gateway began to work on its state folder."""
+
+    broker: str
+    blobs: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerConnected(Event):
+    """The gateway's link to the broker is up."""
+
+    broker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerLost(Event):
+    """The gateway's link to the broker is down; it goes on trying."""
+
+    broker: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceHeard(Event):
+    """A device was heard for the first time, or again after it was lost."""
+
+    device: str
+    again: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceLost(Event):
+    """A device was not heard for so long that it counts as offline."""
+
+    device: str
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRefused(Event):
+    """Something arrived that was not accepted; it is counted and dropped."""
+
+    reason: str
+    device: str | None = None
+    command: str | None = None
+
+
+# ----------------------------------------------------------------------------------- the run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """A run's ServerApp begins."""
+
+    run: str
+    number: int
+    epoch: int
+    app: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseOpened(Event):
+    """A run asked devices and waits for them."""
+
+    run: str
+    phase: int
+    type: str
+    devices: int
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseClosed(Event):
+    """A run has all the answers that it will get from one phase."""
+
+    run: str
+    phase: int
+    type: str
+    ok: int
+    failed: int
+    late: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundMeasured(Event):
+    """What a strategy made of a round's answers."""
+
+    run: str
+    round: int
+    stage: str
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded(Event):
+    """A run is over."""
+
+    run: str
+    success: bool
+    reason: str
+    seconds: float
+
+
+# ------------------------------------------------------------------------------ the exchanges
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandSent(Event):
+    """A command was published."""
+
+    run: str
+    device: str
+    command: str
+    method: str
+    again: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyAccepted(Event):
+    """A reply settled its exchange."""
+
+    run: str
+    device: str
+    command: str
+    method: str
+    seconds: float
+    worked_s: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyFailed(Event):
+    """A device said that it could not do what it was asked."""
+
+    run: str
+    device: str
+    command: str
+    method: str
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyMissing(Event):
+    """An exchange was settled without its device: offline, or too late."""
+
+    run: str
+    device: str
+    command: str
+    method: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyLate(Event):
+    """A reply came after its exchange was settled; it is counted and goes nowhere."""
+
+    run: str
+    device: str
+    command: str
+    method: str
+
+
+# ---------------------------------------------------------------------------- on the device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentStarted(Event):
+    """An agent runs."""
+
+    device: str
+    broker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPinned(Event):
+    """A device had no gateway key and pinned the first that it heard."""
+
+    device: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandAccepted(Event):
+    """A device has stored a command."""
+
+    device: str
+    command: str
+    method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkStarted(Event):
+    """A device's worker began."""
+
+    device: str
+    command: str
+    method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkEnded(Event):
+    """A device's worker is done; the result is stored."""
+
+    device: str
+    command: str
+    method: str
+    seconds: float
+    failed: bool
+
+
+Event.registry.update({cls.kind(): cls for cls in Event.__subclasses__()})

@@ -1,0 +1,423 @@
+"""The gateway's half of the protocol: every command is answered, given up, or still asked for.
+
+An *exchange* is a command and its reply. It opens when a run asks and settles once: by the device's
+reply, or because its deadline passed, or because its device is offline and the run does not wait.
+
+    asked ──record──> open ──reply──> inspect ──record──> settled ──> ack
+                       │                 └─damaged─> open (asked again)
+                       └──deadline / offline──record──> settled (what comes later is late)
+
+Nothing here trusts the broker: a command is sent again whenever a heartbeat shows that the device
+does not have it, and a reply is acknowledged whenever a heartbeat shows that the device still keeps
+it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from windflower.core.events import (
+    CommandSent,
+    Event,
+    MessageRefused,
+    ReplyAccepted,
+    ReplyFailed,
+    ReplyLate,
+    ReplyMissing,
+)
+from windflower.core.roster import Roster
+from windflower.wire.messages import Command, ControlMethod, Failure, Heartbeat, Reply
+
+RESEND_AFTER_S: Final = 5.0
+"""A heartbeat of a device that stayed connected may have crossed a command on its way: such a
+command is sent again only when it is older than this."""
+
+REPLY_UNAVAILABLE: Final = 4
+NODE_UNAVAILABLE: Final = 5
+"""Flower's error codes (flwr.common.constant.ErrorCode)."""
+
+
+# ---------------------------------------------------------------------------------- effects
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCommands:
+    """Journal commands with their deadline, before any of them is sent."""
+
+    commands: tuple[Command, ...]
+    deadline: float
+    waits_for_offline: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReply:
+    """Journal that a reply settled its exchange."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class RecordMissing:
+    """Journal that an exchange was settled without its device."""
+
+    command: Command
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Publish a command, with fresh grants."""
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Publish a control message; a `grant` carries fresh grants for its ids."""
+
+    device: str
+    method: ControlMethod
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Compare a reply's blob with the digest that it names, then call `inspected`."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Tell whoever waits that an exchange is settled."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Write an event."""
+
+    event: Event
+
+
+Effect = RecordCommands | RecordReply | RecordMissing | Send | Tell | Inspect | Settle | Report
+RECORDS: Final = (RecordCommands, RecordReply, RecordMissing)
+
+
+# ------------------------------------------------------------------------------------ state
+
+
+@dataclass(slots=True)
+class _Exchange:
+    command: Command
+    deadline: float
+    waits_for_offline: bool
+    asked_at: float
+    sent_at: float | None = None
+    is_inspecting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    run: str
+    is_answered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    number: int
+    epoch: int
+
+
+class Exchanges:
+    """All exchanges of a fleet.
+
+    Every method takes the gateway's clock in seconds and returns effects to be carried out in
+    order. None raises on what a device says.
+
+    Args:
+        roster: who is online; the same object that the gateway keeps up to date.
+    """
+
+    def __init__(self, roster: Roster) -> None:
+        self._roster = roster
+        self._runs: dict[str, _Run] = {}
+        self._open: dict[str, _Exchange] = {}
+        self._of_device: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        self._settled: dict[str, _Settled] = {}
+        self._last_number = 0
+
+    # ------------------------------------------------------------------------------- runs
+
+    def open_run(self, run: str, *, number: int, epoch: int) -> None:
+        """Begin a run, or go on with it under a higher epoch."""
+        self._runs[run] = _Run(number, epoch)
+        self._last_number = max(self._last_number, number)
+
+    def end_run(self, run: str, now: float) -> list[Effect]:
+        """Forget a run: what its devices still do is cancelled, what they still send released."""
+        del now  # every input has it; this one needs none
+        left = [e.command for e in self._open.values() if e.command.run == run]
+        for command in left:
+            self._close(command, is_answered=False)
+        self._settled = {i: s for i, s in self._settled.items() if s.run != run}
+        self._runs.pop(run, None)
+        return [Tell(command.client, "cancel", (command.id,)) for command in left]
+
+    @property
+    def floor(self) -> int:
+        """Every run with a lower number is over."""
+        return min((run.number for run in self._runs.values()), default=self._last_number + 1)
+
+    def restore_open(
+        self, command: Command, *, deadline: float, waits_for_offline: bool, asked_at: float
+    ) -> None:
+        """Take up an exchange that the journal holds open; `connected` asks for it again."""
+        self._add(_Exchange(command, deadline, waits_for_offline, asked_at))
+
+    def restore_settled(self, id_: str, *, run: str, is_answered: bool) -> None:
+        """Take up an exchange that the journal holds settled."""
+        self._settled[id_] = _Settled(run, is_answered)
+
+    # ------------------------------------------------------------------------ from the run
+
+    def ask(
+        self,
+        commands: Sequence[Command],
+        *,
+        deadline: float,
+        waits_for_offline: bool,
+        now: float,
+    ) -> list[Effect]:
+        """Open an exchange for each command that is new; adopt what is open or settled already.
+
+        Args:
+            commands: of runs that are open; their ids are distinct.
+            deadline: the gateway's clock at which what is open is given up.
+            waits_for_offline: whether a device that is offline is waited for until the deadline.
+            now: the gateway's clock.
+        """
+        new = tuple(c for c in commands if c.id not in self._open and c.id not in self._settled)
+        if not new:
+            return []
+        effects: list[Effect] = [RecordCommands(new, deadline, waits_for_offline)]
+        for command in new:
+            exchange = _Exchange(command, deadline, waits_for_offline, now)
+            self._add(exchange)
+            if self._roster.is_online(command.client) or waits_for_offline:
+                effects += self._send(exchange, now)
+            else:
+                effects += self._give_up(exchange, NODE_UNAVAILABLE, "is offline")
+        return effects
+
+    # --------------------------------------------------------------------- from the devices
+
+    def replied(self, reply: Reply, now: float) -> list[Effect]:
+        """Take a reply: settle its exchange, or say what else it is."""
+        self._roster.answered(reply.client, now)
+        exchange = self._open.get(reply.id)
+        if exchange is None:
+            return self._unexpected(reply)
+        if problem := self._mismatch(exchange.command, reply):
+            return [_refused(problem, reply)]
+        if reply.path is None:
+            return self._settle(exchange, reply, now)
+        if exchange.is_inspecting:
+            return []
+        exchange.is_inspecting = True
+        return [Inspect(reply)]
+
+    def inspected(self, reply: Reply, *, is_sound: bool, now: float) -> list[Effect]:
+        """Settle a reply whose blob is what it should be, else ask for it again."""
+        exchange = self._open.get(reply.id)
+        if exchange is None:
+            return self._unexpected(reply)
+        exchange.is_inspecting = False
+        if is_sound:
+            return self._settle(exchange, reply, now)
+        return [
+            _refused("the reply's blob is not what it names", reply),
+            *self._send(exchange, now),
+        ]
+
+    def heard(self, heartbeat: Heartbeat, now: float) -> list[Effect]:
+        """Compare what a device holds with what it was asked, and repair the difference."""
+        effects: list[Effect] = [Report(event) for event in self._roster.heard(heartbeat, now)]
+        device = heartbeat.client
+        if heartbeat.cause == "gone":
+            return [*effects, Tell(device, "rollcall")]
+        needed = tuple(i for i in heartbeat.need if i in self._of_device[device])
+        if needed:
+            effects.append(Tell(device, "grant", needed))
+        released = tuple(i for i in heartbeat.outbox if i not in self._open)
+        if released:
+            effects.append(Tell(device, "ack", released))
+        in_vain = tuple(i for i in heartbeat.holds if i not in self._open)
+        if in_vain:
+            effects.append(Tell(device, "cancel", in_vain))
+        for id_ in self._of_device[device]:
+            if self._is_missing(self._open[id_], heartbeat, now):
+                effects += self._send(self._open[id_], now)
+        return effects
+
+    # ------------------------------------------------------------------- from link and clock
+
+    def connected(self, now: float) -> list[Effect]:
+        """After the link came up: send what was never sent, call the roll for the rest."""
+        effects: list[Effect] = []
+        for device, ids in self._of_device.items():
+            unsent = [i for i in ids if self._open[i].sent_at is None]
+            for id_ in unsent:
+                effects += self._send(self._open[id_], now)
+            if len(unsent) < len(ids):
+                effects.append(Tell(device, "rollcall"))
+        return effects
+
+    def tick(self, now: float) -> list[Effect]:
+        """Settle what is past its deadline, or waits for a device that was lost."""
+        effects: list[Effect] = []
+        for lost in self._roster.lose(now):
+            effects.append(Report(lost))
+            for id_ in list(self._of_device[lost.device]):
+                if not self._open[id_].waits_for_offline:
+                    reason = f"was not heard for {lost.silent_s:.0f} s"
+                    effects += self._give_up(self._open[id_], NODE_UNAVAILABLE, reason)
+        for exchange in [e for e in self._open.values() if e.deadline <= now]:
+            effects += self._expire(exchange)
+        return effects
+
+    def next_wake(self) -> float | None:
+        """Return when `tick` may have something to do."""
+        times = [e.deadline for e in self._open.values()]
+        if (roster := self._roster.next_wake()) is not None:
+            times.append(roster)
+        return min(times, default=None)
+
+    # -------------------------------------------------------------------------- for the page
+
+    def open_commands(self, device: str | None = None) -> Iterable[Command]:
+        """Return the commands that wait for their reply."""
+        ids = self._open if device is None else self._of_device[device]
+        return [self._open[i].command for i in ids]
+
+    # ------------------------------------------------------------------------------ inside
+
+    def _add(self, exchange: _Exchange) -> None:
+        self._open[exchange.command.id] = exchange
+        self._of_device[exchange.command.client][exchange.command.id] = None
+
+    def _close(self, command: Command, *, is_answered: bool) -> None:
+        del self._open[command.id]
+        del self._of_device[command.client][command.id]
+        self._settled[command.id] = _Settled(command.run, is_answered)
+
+    def _send(self, exchange: _Exchange, now: float) -> list[Effect]:
+        """Send under the run's present epoch and floor, with the time that is left."""
+        is_again = exchange.sent_at is not None
+        exchange.sent_at = now
+        command = replace(
+            exchange.command,
+            epoch=self._runs[exchange.command.run].epoch,
+            floor=self.floor,
+            ttl_s=max(exchange.deadline - now, 0.0),
+        )
+        event = CommandSent(
+            run=command.run,
+            device=command.client,
+            command=command.id,
+            method=command.method,
+            again=is_again,
+        )
+        return [Send(command), Report(event)]
+
+    def _settle(self, exchange: _Exchange, reply: Reply, now: float) -> list[Effect]:
+        self._close(exchange.command, is_answered=True)
+        return [
+            RecordReply(reply),
+            Tell(reply.client, "ack", (reply.id,)),
+            Settle(reply.id),
+            Report(_reply_event(reply, seconds=now - exchange.asked_at)),
+        ]
+
+    def _expire(self, exchange: _Exchange) -> list[Effect]:
+        device = exchange.command.client
+        if self._roster.is_online(device):
+            return self._give_up(exchange, REPLY_UNAVAILABLE, "did not answer in time")
+        return self._give_up(exchange, NODE_UNAVAILABLE, "was offline until the deadline")
+
+    def _give_up(self, exchange: _Exchange, code: int, reason: str) -> list[Effect]:
+        command = exchange.command
+        self._close(command, is_answered=False)
+        failure = Failure(code, f"{command.client} {reason}")
+        missing = ReplyMissing(
+            run=command.run,
+            device=command.client,
+            command=command.id,
+            method=command.method,
+            reason=failure.reason,
+        )
+        effects: list[Effect] = [RecordMissing(command, failure)]
+        if exchange.sent_at is not None:
+            effects.append(Tell(command.client, "cancel", (command.id,)))
+        return [*effects, Settle(command.id), Report(missing)]
+
+    def _unexpected(self, reply: Reply) -> list[Effect]:
+        """Release a reply that nobody waits for: a duplicate, a late one, one of an ended run."""
+        ack = Tell(reply.client, "ack", (reply.id,))
+        settled = self._settled.get(reply.id)
+        if settled is None:
+            return [_refused("its run is over or unknown", reply), ack]
+        if settled.is_answered:
+            return [ack]
+        late = ReplyLate(run=reply.run, device=reply.client, command=reply.id, method=reply.method)
+        return [ack, Report(late)]
+
+    def _mismatch(self, command: Command, reply: Reply) -> str | None:
+        if reply.client != command.client:
+            return "it answers another device's command"
+        if (reply.run, reply.method) != (command.run, command.method):
+            return "it names another run or method than its command"
+        if reply.epoch > self._runs[command.run].epoch:
+            return "it answers a later epoch: another gateway works on this run"
+        return None
+
+    @staticmethod
+    def _is_missing(exchange: _Exchange, heartbeat: Heartbeat, now: float) -> bool:
+        """Whether to send this now: the device lacks it, or its reply was lost."""
+        if exchange.is_inspecting:
+            return False
+        if exchange.command.id in heartbeat.holds:
+            return False
+        if heartbeat.cause in ("connect", "rollcall"):
+            # The device answers again by itself for all that is in its outbox.
+            return exchange.command.id not in heartbeat.outbox
+        if exchange.sent_at is None:
+            return True
+        return now - exchange.sent_at >= RESEND_AFTER_S
+
+
+def _refused(reason: str, reply: Reply) -> Report:
+    return Report(MessageRefused(reason=reason, device=reply.client, command=reply.id))
+
+
+def _reply_event(reply: Reply, *, seconds: float) -> Event:
+    if reply.failure is not None:
+        return ReplyFailed(
+            run=reply.run,
+            device=reply.client,
+            command=reply.id,
+            method=reply.method,
+            code=reply.failure.code,
+            reason=reply.failure.reason,
+        )
+    return ReplyAccepted(
+        run=reply.run,
+        device=reply.client,
+        command=reply.id,
+        method=reply.method,
+        seconds=round(seconds, 4),
+        worked_s=reply.worked_s,
+        metrics=reply.metrics(),
+    )

@@ -1,0 +1,111 @@
+"""Who was heard, and when: by the gateway's clock, whatever the devices' clocks say."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from windflower.core.events import DeviceHeard, DeviceLost, Event
+from windflower.wire.messages import Heartbeat
+
+MISSED_BEATS: Final = 2.5
+"""A device that missed so many heartbeats counts as offline."""
+
+GONE_PATIENCE_S: Final = 10.0
+"""A last will shortens the patience to this: a will may be wrong, and then the device is heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What is known of one device.
+
+    Attributes:
+        device: its id.
+        heard_at: when it was last heard, seconds of the gateway's clock.
+        boot: which start of its agent that was.
+        interval_s: how often it promised to be heard.
+        overdue_at: when it counts as offline unless it is heard before.
+        is_online: whether it counts as online.
+        labels: what its owner tells devices apart by.
+    """
+
+    device: str
+    heard_at: float
+    boot: str
+    interval_s: float
+    overdue_at: float
+    is_online: bool
+    labels: dict[str, str]
+
+
+class Roster:
+    """Keeps the presence of every device that was ever heard.
+
+    Args:
+        known: what a gateway remembers from before it was restarted.
+    """
+
+    def __init__(self, known: Iterable[Presence] = ()) -> None:
+        self._presences = {presence.device: presence for presence in known}
+
+    def get(self, device: str) -> Presence | None:
+        """Return what is known of a device."""
+        return self._presences.get(device)
+
+    def is_online(self, device: str) -> bool:
+        """Return whether a device counts as online."""
+        presence = self._presences.get(device)
+        return presence is not None and presence.is_online
+
+    def heard(self, heartbeat: Heartbeat, now: float) -> list[Event]:
+        """Note a heartbeat; a last will only shortens the patience."""
+        before = self._presences.get(heartbeat.client)
+        if heartbeat.cause == "gone":
+            return self._gone(before, heartbeat.boot, now)
+        self._presences[heartbeat.client] = Presence(
+            device=heartbeat.client,
+            heard_at=now,
+            boot=heartbeat.boot,
+            interval_s=heartbeat.interval_s,
+            overdue_at=now + MISSED_BEATS * heartbeat.interval_s,
+            is_online=True,
+            labels=heartbeat.labels,
+        )
+        if before is not None and before.is_online:
+            return []
+        return [DeviceHeard(device=heartbeat.client, again=before is not None)]
+
+    def _gone(self, before: Presence | None, boot: str, now: float) -> list[Event]:
+        # A will of an earlier start says nothing about the agent that runs now.
+        if before is not None and before.boot == boot:
+            overdue_at = min(before.overdue_at, now + GONE_PATIENCE_S)
+            self._presences[before.device] = replace(before, overdue_at=overdue_at)
+        return []
+
+    def answered(self, device: str, now: float) -> None:
+        """Note that a device was heard by a reply, which is as good as a heartbeat."""
+        before = self._presences.get(device)
+        if before is not None:
+            overdue_at = now + MISSED_BEATS * before.interval_s
+            self._presences[device] = replace(before, heard_at=now, overdue_at=overdue_at)
+
+    def lose(self, now: float) -> list[DeviceLost]:
+        """Count as offline whoever is overdue, and return who just became so."""
+        lost = [p for p in self._presences.values() if p.is_online and p.overdue_at <= now]
+        for presence in lost:
+            self._presences[presence.device] = replace(presence, is_online=False)
+        return [DeviceLost(device=p.device, silent_s=round(now - p.heard_at, 3)) for p in lost]
+
+    def next_wake(self) -> float | None:
+        """Return when `lose` may have something to say."""
+        return min((p.overdue_at for p in self._presences.values() if p.is_online), default=None)
+
+    def freshest(self, limit: int | None = None) -> list[Presence]:
+        """Return devices by their last heartbeat, the most recent first.
+
+        Ties go by id, descending, as in the original's query (`ORDER BY MAX(time), client DESC`),
+        whose first key was ascending by mistake and so chose the ten that were silent longest.
+        """
+        ordered = sorted(
+            self._presences.values(), key=lambda p: (p.heard_at, p.device), reverse=True
+        )
+        return ordered[:limit]

@@ -1,0 +1,146 @@
+"""Every exception that windflower raises, cut by what the caller can do about it.
+
+What one device does is data (an outcome, counted and shown); what our own process cannot do is an
+exception that names the cause and the fix.
+
+    WindflowerError
+    ├── ConfigError               fix the setting that `key` names
+    ├── AppError                  fix the Flower app
+    ├── ProtocolError             abstract
+    │   ├── LocalProtocolError        our own caller broke a rule: a bug here
+    │   └── MalformedMessage          the peer's bytes are not a message: count it and drop it
+    ├── TransportError            try again
+    │   ├── BrokerUnavailable
+    │   ├── BlobsUnavailable
+    │   └── GatewayUnavailable
+    ├── RefusedError              trying again will not help until something is changed
+    │   ├── BrokerRefused
+    │   ├── GrantRefused
+    │   ├── IdentityTaken
+    │   ├── FleetTaken
+    │   └── PortTaken
+    ├── BlobNotFound
+    ├── WorkerDied
+    └── RunError                  the run ended without its result
+        ├── NotEnoughDevices
+        ├── RunDiverged
+        └── RunFailed
+"""
+
+
+class WindflowerError(Exception):
+    """The root: catch this to catch everything that windflower raises on purpose."""
+
+
+class ConfigError(WindflowerError):
+    """A setting is missing or wrong.
+
+    Attributes:
+        key: the setting's name as a person writes it.
+        source: where the value came from (a file, an environment variable, a flag).
+    """
+
+    def __init__(self, message: str, *, key: str = "", source: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+        self.source = source
+
+
+class AppError(WindflowerError):
+    """The Flower app cannot be loaded or says nothing that can be run."""
+
+
+class ProtocolError(WindflowerError):
+    """A rule of the wire was broken."""
+
+
+class LocalProtocolError(ProtocolError):
+    """Our own code asked for something that the wire cannot say."""
+
+
+class MalformedMessage(ProtocolError):  # noqa: N818 - it is what was received, not what went wrong here
+    """Bytes from outside that are not a message of this wire.
+
+    Every decoder of `windflower.wire` raises this and nothing else, whatever the bytes.
+
+    Attributes:
+        reason: one short line, safe to log.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class TransportError(WindflowerError):
+    """The other side cannot be reached now; the same call may succeed later."""
+
+
+class BrokerUnavailable(TransportError):  # noqa: N818 - named after the state it reports
+    """No MQTT broker answers at the address."""
+
+
+class BlobsUnavailable(TransportError):  # noqa: N818
+    """The place that keeps the blobs does not answer."""
+
+
+class GatewayUnavailable(TransportError):  # noqa: N818
+    """No gateway runs on this state folder, or it went away."""
+
+
+class RefusedError(WindflowerError):
+    """The other side answered, and said no."""
+
+
+class BrokerRefused(RefusedError):  # noqa: N818
+    """The broker answered and refused: wrong password, no permission, wrong protocol."""
+
+
+class GrantRefused(RefusedError):  # noqa: N818
+    """A grant was not accepted: expired, for another key, or already used."""
+
+
+class IdentityTaken(RefusedError):  # noqa: N818
+    """Another agent speaks under the same device id."""
+
+
+class FleetTaken(RefusedError):  # noqa: N818
+    """Another gateway already works on the same state folder."""
+
+
+class PortTaken(RefusedError):  # noqa: N818
+    """A TCP port that we must listen on is in use."""
+
+
+class BlobNotFound(WindflowerError):  # noqa: N818
+    """No blob has this name."""
+
+
+class WorkerDied(WindflowerError):  # noqa: N818
+    """The process that runs the user's ClientApp ended without an answer."""
+
+
+class RunError(WindflowerError):
+    """The run ended without its result."""
+
+
+class NotEnoughDevices(RunError):  # noqa: N818
+    """Fewer devices are online than the run needs.
+
+    Attributes:
+        have: devices online.
+        need: devices needed.
+    """
+
+    def __init__(self, message: str, *, have: int, need: int) -> None:
+        super().__init__(message)
+        self.have = have
+        self.need = need
+
+
+class RunDiverged(RunError):  # noqa: N818
+    """A run that started again asked for something that its journal does not hold."""
+
+
+class RunFailed(RunError):  # noqa: N818
+    """The ServerApp raised, or its process died."""

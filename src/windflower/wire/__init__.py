@@ -1,0 +1,1 @@
+"""What crosses the network: bytes to values and back. No I/O, no clock, no numpy."""

@@ -1,0 +1,36 @@
+"""How large anything on the wire may be, and why."""
+
+from typing import Final
+
+MESSAGE_BYTES: Final = 128 * 1024
+"""Nothing larger is ever published. Source: AWS IoT Core, maximum MQTT payload 128 KB."""
+
+INLINE_PACK_BYTES: Final = 64 * 1024
+"""A larger pack travels as a blob. In base64 this leaves a third of a message for the rest."""
+
+INLINE_VALUES_BYTES: Final = 16 * 1024
+"""Metric and config records larger than this move into the pack."""
+
+PACK_HEADER_BYTES: Final = 64 * 1024 * 1024
+"""Describes about half a million arrays; a larger header is refused before it is read."""
+
+PACK_ALIGNMENT: Final = 64
+"""Array data starts at a multiple of this, so that a file can be mapped and used in place."""
+
+JSON_DEPTH: Final = 16
+"""Our deepest message has nine levels."""
+
+NAME_BYTES: Final = 4096
+"""Record, array and value names: longer than any seen, short enough to log."""
+
+RECORDS: Final = 4096
+"""Records in one message, and values that one inline record may hold."""
+
+IDS: Final = 256
+"""Entries in each list of ids. What does not fit is told by the next message."""
+
+REASON_CHARS: Final = 12_000
+"""A device's error with its traceback; the middle is cut out of a longer one."""
+
+ARRAY_DIMENSIONS: Final = 64
+"""Source: numpy 2, NPY_MAXDIMS."""
