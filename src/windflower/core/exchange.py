@@ -12,6 +12,7 @@ does not have it, and a reply is acknowledged whenever a heartbeat shows that th
 it.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +27,8 @@ from windflower.core.events import (
     ReplyLate,
     ReplyMissing,
 )
-from windflower.core.roster import Roster
+from windflower.core.roster import MISSED_BEATS, Roster
+from windflower.wire.limits import IDS
 from windflower.wire.messages import Command, ControlMethod, Failure, Heartbeat, Reply
 
 RESEND_AFTER_S: Final = 5.0
@@ -79,6 +81,7 @@ class Tell:
     device: str
     method: ControlMethod
     ids: tuple[str, ...] = ()
+    boot: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,7 @@ class Exchanges:
         self._of_device: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._settled: dict[str, _Settled] = {}
         self._last_number = 0
+        self._judges_at = 0.0
 
     # ------------------------------------------------------------------------------- runs
 
@@ -242,19 +246,27 @@ class Exchanges:
             *self._send(exchange, now),
         ]
 
+    def named(self, heartbeat: Heartbeat, now: float) -> list[Effect]:
+        """Learn a device's name from a heartbeat that a broker kept; it may be long gone."""
+        self._roster.named(heartbeat, now)
+        return [Tell(heartbeat.client, "rollcall")]
+
     def heard(self, heartbeat: Heartbeat, now: float) -> list[Effect]:
         """Compare what a device holds with what it was asked, and repair the difference."""
         effects: list[Effect] = [Report(event) for event in self._roster.heard(heartbeat, now)]
         device = heartbeat.client
         if heartbeat.cause == "gone":
             return [*effects, Tell(device, "rollcall")]
-        needed = tuple(i for i in heartbeat.need if i in self._of_device[device])
-        if needed:
-            effects.append(Tell(device, "grant", needed))
+        if rightful := self._roster.rival_of(heartbeat):
+            refusal = MessageRefused(reason="two agents run under this id", device=device)
+            return [*effects, Report(refusal), Tell(device, "rollcall", boot=rightful)]
+        # One at a time: the grants of many commands would not fit into one message.
+        needed = [i for i in heartbeat.need if i in self._of_device[device]]
+        effects += [Tell(device, "grant", (id_,)) for id_ in needed]
         released = tuple(i for i in heartbeat.outbox if i not in self._open)
         if released:
             effects.append(Tell(device, "ack", released))
-        in_vain = tuple(i for i in heartbeat.holds if i not in self._open)
+        in_vain = tuple(i for i in heartbeat.holds if i not in self._open)[:IDS]
         if in_vain:
             effects.append(Tell(device, "cancel", in_vain))
         for id_ in self._of_device[device]:
@@ -266,6 +278,8 @@ class Exchanges:
 
     def connected(self, now: float) -> list[Effect]:
         """After the link came up: send what was never sent, call the roll for the rest."""
+        longest_s = max((p.interval_s for p in self._roster.freshest()), default=0.0)
+        self._judges_at = now + MISSED_BEATS * longest_s
         effects: list[Effect] = []
         for device, ids in self._of_device.items():
             unsent = [i for i in ids if self._open[i].sent_at is None]
@@ -275,10 +289,14 @@ class Exchanges:
                 effects.append(Tell(device, "rollcall"))
         return effects
 
+    def disconnected(self) -> None:
+        """After the link went down: nobody counts as lost until all had time to be heard again."""
+        self._judges_at = math.inf
+
     def tick(self, now: float) -> list[Effect]:
         """Settle what is past its deadline, or waits for a device that was lost."""
         effects: list[Effect] = []
-        for lost in self._roster.lose(now):
+        for lost in self._roster.lose(now) if self._judges_at <= now else ():
             effects.append(Report(lost))
             for id_ in list(self._of_device[lost.device]):
                 if not self._open[id_].waits_for_offline:
@@ -292,8 +310,9 @@ class Exchanges:
         """Return when `tick` may have something to do."""
         times = [e.deadline for e in self._open.values()]
         if (roster := self._roster.next_wake()) is not None:
-            times.append(roster)
-        return min(times, default=None)
+            times.append(max(roster, self._judges_at))
+        wake = min(times, default=math.inf)
+        return None if wake == math.inf else wake
 
     # -------------------------------------------------------------------------- for the page
 

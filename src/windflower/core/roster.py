@@ -10,6 +10,9 @@ from windflower.wire.messages import Heartbeat
 MISSED_BEATS: Final = 2.5
 """A device that missed so many heartbeats counts as offline."""
 
+RETURNS: Final = 2
+"""So many times must an earlier start of an agent come back before two are said to run."""
+
 GONE_PATIENCE_S: Final = 10.0
 """A last will shortens the patience to this: a will may be wrong, and then the device is heard."""
 
@@ -37,6 +40,16 @@ class Presence:
     labels: dict[str, str]
 
 
+@dataclass(slots=True)
+class _Boots:
+    """Which starts of a device's agent took turns."""
+
+    latest: str
+    before: str
+    first: str = ""
+    returns: int = 0
+
+
 class Roster:
     """Keeps the presence of every device that was ever heard.
 
@@ -46,6 +59,7 @@ class Roster:
 
     def __init__(self, known: Iterable[Presence] = ()) -> None:
         self._presences = {presence.device: presence for presence in known}
+        self._boots: dict[str, _Boots] = {}
 
     def get(self, device: str) -> Presence | None:
         """Return what is known of a device."""
@@ -55,6 +69,19 @@ class Roster:
         """Return whether a device counts as online."""
         presence = self._presences.get(device)
         return presence is not None and presence.is_online
+
+    def named(self, heartbeat: Heartbeat, now: float) -> None:
+        """Note that a device exists, without counting it as online."""
+        if heartbeat.client not in self._presences:
+            self._presences[heartbeat.client] = Presence(
+                device=heartbeat.client,
+                heard_at=0.0,
+                boot="",
+                interval_s=heartbeat.interval_s,
+                overdue_at=now,
+                is_online=False,
+                labels=heartbeat.labels,
+            )
 
     def heard(self, heartbeat: Heartbeat, now: float) -> list[Event]:
         """Note a heartbeat; a last will only shortens the patience."""
@@ -73,6 +100,26 @@ class Roster:
         if before is not None and before.is_online:
             return []
         return [DeviceHeard(device=heartbeat.client, again=before is not None)]
+
+    def rival_of(self, heartbeat: Heartbeat) -> str | None:
+        """Return the start of the agent that was there before this one, where both run.
+
+        A device that is started again never speaks as its earlier start. Where two starts take
+        turns with connecting, two agents run under one id, and the later one has to stop. One
+        return may be a message that was late; two are not.
+        """
+        if heartbeat.cause != "connect":
+            return None
+        boots = self._boots.setdefault(heartbeat.client, _Boots(heartbeat.boot, heartbeat.boot))
+        if heartbeat.boot == boots.latest:
+            return None
+        is_return = heartbeat.boot == boots.before
+        boots.before, boots.latest = boots.latest, heartbeat.boot
+        boots.returns = boots.returns + 1 if is_return else 0
+        if boots.returns < RETURNS:
+            boots.first = boots.before if boots.returns == 0 else boots.first
+            return None
+        return boots.first if heartbeat.boot != boots.first else None
 
     def _gone(self, before: Presence | None, boot: str, now: float) -> list[Event]:
         # A will of an earlier start says nothing about the agent that runs now.

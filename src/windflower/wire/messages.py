@@ -270,17 +270,20 @@ class Control:
         method: ack releases replies, cancel ends commands, grant renews URLs, rollcall asks for a
             heartbeat.
         ids: the commands that it is about.
+        boot: with a rollcall, the start of the agent that may go on where two were heard under one
+            id; the other one stops.
     """
 
     client: str
     method: ControlMethod
     ids: tuple[str, ...] = ()
+    boot: str | None = None
 
     def to_body(self) -> str:
         """Write what is signed."""
         return dumps(
             {"v": VERSION, "client": self.client, "method": self.method}
-            | present({"acks" if self.method == "ack" else "ids": self.ids})
+            | present({"acks" if self.method == "ack" else "ids": self.ids, "boot": self.boot})
         )
 
     @classmethod
@@ -292,8 +295,9 @@ class Control:
         method = fields.take("method", _control_method)
         key = "acks" if method == "ack" else "ids"
         ids = fields.take_or(key, array(check_command, at_most=IDS), ())
+        boot = fields.take_or("boot", text(64), None)
         fields.done()
-        return cls(client, method, ids)
+        return cls(client, method, ids, boot)
 
 
 @dataclass(frozen=True, slots=True)

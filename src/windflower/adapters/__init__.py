@@ -1,0 +1,1 @@
+"""The world, by place: each place implements the ports that it needs."""

@@ -1,0 +1,152 @@
+"""Starts a real MQTT broker on loopback for whoever has none: Mosquitto, else the one from PyPI."""
+
+import asyncio
+import importlib.util
+import shutil
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from pathlib import Path
+from typing import Final
+
+from windflower.adapters.local.mqtt import BrokerAddress
+from windflower.adapters.local.process import end, start
+from windflower.errors import BrokerUnavailable, ConfigError, PortTaken
+
+START_S: Final = 15.0
+
+_MOSQUITTO: Final = """\
+# Written by windflower at each start of its own broker.
+listener {port} 127.0.0.1
+allow_anonymous true
+persistence false
+# Without this a round of commands and replies waits 40 ms for Nagle's algorithm.
+set_tcp_nodelay true
+# Never 0: with it, each publish that an access list denies ends the connection.
+max_queued_messages 100000
+max_inflight_messages 1000
+# The whole packet counts: this lets payloads of exactly 128 KiB through.
+max_packet_size 132096
+log_type error
+log_type warning
+"""
+
+_RUMQTTD: Final = """\
+# Written by windflower at each start of its own broker.
+id = 0
+
+[router]
+id = 0
+max_connections = 10010
+max_outgoing_packet_count = 200
+max_segment_size = 104857600
+max_segment_count = 10
+
+[v5.1]
+name = "windflower"
+listen = "127.0.0.1:{port}"
+next_connection_delay_ms = 1
+
+[v5.1.connections]
+connection_timeout_ms = 60000
+max_payload_size = 135168
+max_inflight_count = 500
+dynamic_filters = true
+"""
+_IOTCORE: Final = """\
+import sys, threading
+from iotcore import Broker
+Broker(config_path=sys.argv[1]).start()
+threading.Event().wait()
+"""
+
+
+class LocalBroker:
+    """A broker of our own, on 127.0.0.1.
+
+    Args:
+        folder: where its configuration and log go.
+        port: where it listens; 0 takes a free one.
+    """
+
+    def __init__(self, folder: Path, *, port: int = 0) -> None:
+        self._folder = folder
+        self._port = port
+        self._process: Process | None = None
+        self.name = ""
+
+    async def start(self) -> BrokerAddress:
+        """Start it and return its address once it answers.
+
+        Raises:
+            ConfigError: there is no broker on this machine.
+            PortTaken: something listens on the port already.
+            BrokerUnavailable: it did not start; its log says why.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        port = self._port or _free_port()
+        if _listens(port):
+            raise PortTaken(f"port {port} is in use: choose another with --broker-port")
+        self.name, command = self._command(port)
+        log = self._folder / "broker.log"
+        with log.open("ab") as output:
+            self._process = await start(*command, stdin=DEVNULL, stdout=output, stderr=output)
+        await self._until_it_answers(port, log)
+        return BrokerAddress("127.0.0.1", port)
+
+    async def wait(self) -> int:
+        """Return its exit code when it ends."""
+        if self._process is None:
+            raise BrokerUnavailable("the broker was not started")
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """End it."""
+        if self._process is not None:
+            await end(self._process)
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, once it was started."""
+        return None if self._process is None else self._process.pid
+
+    def _command(self, port: int) -> tuple[str, list[str]]:
+        mosquitto = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+        if mosquitto:
+            configuration = self._folder / "mosquitto.conf"
+            configuration.write_text(_MOSQUITTO.format(port=port))
+            return "mosquitto", [mosquitto, "-c", str(configuration)]
+        if importlib.util.find_spec("iotcore"):
+            configuration = self._folder / "iotcore.toml"
+            configuration.write_text(_RUMQTTD.format(port=port))
+            return "iotcore", [sys.executable, "-c", _IOTCORE, str(configuration)]
+        raise ConfigError(
+            "there is no MQTT broker on this machine: install mosquitto (Debian: apt install"
+            " mosquitto), or pip install 'windflower[demo]', or name one with --broker",
+            key="broker",
+        )
+
+    async def _until_it_answers(self, port: int, log: Path) -> None:
+        try:
+            async with asyncio.timeout(START_S):
+                while not _listens(port):
+                    if self._process is not None and self._process.returncode is not None:
+                        break
+                    await asyncio.sleep(0.02)
+                else:
+                    return
+        except TimeoutError:
+            await self.stop()
+        raise BrokerUnavailable(f"{self.name} did not start within {START_S:.0f} s: see {log}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,108 @@
+"""SQLite behind one thread that commits in groups: whoever comes during a commit shares the next.
+
+`synchronous=FULL` with a write-ahead log: a commit has reached the disk before it returns. One
+commit carries all the changes that wait, so that the cost of the disk is shared by a busy fleet.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+Change = Callable[[sqlite3.Connection], Any]
+
+_GROUP: Final = 2000
+"""So many changes at most share one commit, to bound how long the first one waits."""
+
+
+class Database:
+    """One SQLite file.
+
+    Args:
+        path: the file; created with its folder where it is missing.
+        schema: SQL that may run again on an existing file.
+    """
+
+    def __init__(self, path: Path, schema: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=FULL")
+        self._connection.executescript(schema)
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name=f"sqlite {path.name}", daemon=True)
+        self._thread.start()
+
+    async def run(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a change in a transaction; it is durable on return.
+
+        Cancelling the caller does not take the change back.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._queue.put(_Item(change, future, loop))
+        return await future
+
+    async def close(self) -> None:
+        """Commit what waits, then close the file."""
+        self._queue.put(None)
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        self._connection.close()
+
+    def _serve(self) -> None:
+        open_ = True
+        while open_:
+            group = [self._queue.get()]
+            while len(group) < _GROUP and not self._queue.empty():
+                group.append(self._queue.get())
+            open_ = None not in group
+            self._commit([item for item in group if item is not None])
+
+    def _commit(self, group: list["_Item"]) -> None:
+        answers: list[tuple[_Item, Any, BaseException | None]]
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            answers = [(item, *self._apply(item.change)) for item in group]
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            answers = [(item, None, error) for item in group]
+        for item, value, problem in answers:
+            item.answer(value, problem)
+
+    def _apply(self, change: Change) -> tuple[Any, BaseException | None]:
+        """Run one change of a group; that it fails does not touch the others."""
+        self._connection.execute("SAVEPOINT change")
+        try:
+            value = change(self._connection)
+        except Exception as error:  # noqa: BLE001 - handed to whoever asked for the change
+            self._connection.execute("ROLLBACK TO change")
+            return None, error
+        self._connection.execute("RELEASE change")
+        return value, None
+
+
+class _Item:
+    def __init__(
+        self, change: Change, future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.change = change
+        self._future = future
+        self._loop = loop
+
+    def answer(self, value: object, problem: BaseException | None) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._settle, value, problem)
+
+    def _settle(self, value: object, problem: BaseException | None) -> None:
+        if self._future.cancelled():
+            return
+        if problem is None:
+            self._future.set_result(value)
+        else:
+            self._future.set_exception(problem)

@@ -1,0 +1,257 @@
+"""What devices must not forget, in one SQLite file: one row a command, one a state.
+
+A crew of simulated devices shares the file and its commits; a real device has it for itself.
+"""
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from windflower.adapters.local.database import Database
+from windflower.adapters.local.files import digest_of
+from windflower.core import duty
+from windflower.core.duty import Kept
+from windflower.errors import MalformedMessage
+from windflower.wire.blobs import BlobRef
+from windflower.wire.messages import NOTHING, Command, Reply
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS commands (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    device TEXT NOT NULL,
+    id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    reply BLOB,
+    is_acknowledged INTEGER NOT NULL DEFAULT 0,
+    starts INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (device, id)
+);
+CREATE TABLE IF NOT EXISTS states (
+    device TEXT NOT NULL,
+    run TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    state BLOB NOT NULL,
+    PRIMARY KEY (device, run)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS facts (
+    device TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (device, name)
+) WITHOUT ROWID;
+"""
+
+
+class DeviceStores:
+    """The file and the blob cache that the devices of one process share.
+
+    Args:
+        folder: where everything is kept; created where it is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.database = Database(folder / "device.db", _SCHEMA)
+        self.blobs = folder / "blobs"
+        self.updates = folder / "updates"
+        self.landing = folder / "landing"
+        for place in (self.blobs, self.updates, self.landing):
+            place.mkdir(parents=True, exist_ok=True)
+        for path in self.blobs.iterdir():
+            if digest_of(path).digest != path.name:
+                path.unlink()
+
+    def of(self, device: str) -> "DeviceStore":
+        """Return one device's view."""
+        return DeviceStore(self, device)
+
+    async def close(self) -> None:
+        """Let go of the file."""
+        await self.database.close()
+
+
+class DeviceStore:
+    """One device's view of the store."""
+
+    def __init__(self, shared: DeviceStores, device: str) -> None:
+        self._shared = shared
+        self._device = device
+
+    async def open(self) -> tuple[Sequence[Kept], int]:
+        """Return the commands in the order in which they came, and the floor."""
+        kept, floor = await self._shared.database.run(self._open)
+        live = {row.command.id for row in kept if not row.is_acknowledged}
+        self._clean(live)
+        return kept, floor
+
+    def _open(self, connection: sqlite3.Connection) -> tuple[list[Kept], int]:
+        connection.execute(
+            "UPDATE commands SET starts = starts + 1 WHERE seq ="
+            " (SELECT min(seq) FROM commands WHERE device = ? AND reply IS NULL"
+            " AND NOT is_acknowledged)",
+            (self._device,),
+        )
+        rows = connection.execute(
+            "SELECT body, reply, is_acknowledged, starts FROM commands"
+            " WHERE device = ? ORDER BY seq",
+            (self._device,),
+        )
+        kept = [
+            Kept(
+                Command.from_body(body),
+                None if reply is None else Reply.from_bytes(reply),
+                bool(acknowledged),
+                starts,
+            )
+            for body, reply, acknowledged, starts in rows
+        ]
+        return kept, int(_fact(connection, self._device, "floor") or 0)
+
+    def _clean(self, live: set[str]) -> None:
+        """Remove what a crash left half written, and updates that nobody waits for."""
+        for path in self._shared.landing.glob(f"{self._prefix}*"):
+            path.unlink(missing_ok=True)
+        for path in self._shared.updates.glob(f"{self._prefix}*"):
+            if path.name.removeprefix(self._prefix).partition(".")[0] not in live:
+                path.unlink(missing_ok=True)
+
+    async def carry_out(self, effects: Sequence[duty.Effect], state: bytes | None) -> None:
+        """Commit all storing effects among these, with the app's new state."""
+        storing = [
+            e
+            for e in effects
+            if isinstance(e, duty.KeepCommand | duty.KeepReply | duty.Forget | duty.ForgetBelow)
+        ]
+        if storing:
+            await self._shared.database.run(lambda c: self._store_all(c, storing, state))
+        for effect in storing:
+            if isinstance(effect, duty.Forget):
+                self._drop_updates(effect.ids)
+
+    def _store_all(
+        self, connection: sqlite3.Connection, effects: Iterable[duty.Effect], state: bytes | None
+    ) -> None:
+        for effect in effects:
+            match effect:
+                case duty.KeepCommand():
+                    self._keep_command(connection, effect.command)
+                case duty.KeepReply():
+                    self._keep_reply(connection, effect, state)
+                case duty.Forget():
+                    for id_ in effect.ids:
+                        self._forget(connection, id_)
+                case duty.ForgetBelow():
+                    self._forget_below(connection, effect.number)
+                case _:
+                    pass
+
+    def _keep_command(self, connection: sqlite3.Connection, command: Command) -> None:
+        connection.execute(
+            "INSERT OR IGNORE INTO commands (device, id, number, body) VALUES (?, ?, ?, ?)",
+            (self._device, command.id, command.number, command.to_body()),
+        )
+
+    def _keep_reply(
+        self, connection: sqlite3.Connection, effect: duty.KeepReply, state: bytes | None
+    ) -> None:
+        reply = effect.reply
+        connection.execute(
+            "UPDATE commands SET reply = ? WHERE device = ? AND id = ?",
+            (reply.to_bytes(), self._device, reply.id),
+        )
+        if state is not None and reply.failure is None:
+            connection.execute(
+                "INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)",
+                (self._device, reply.run, effect.number, state),
+            )
+
+    def _forget(self, connection: sqlite3.Connection, id_: str) -> None:
+        """Keep only that it was done, and in which run and epoch."""
+        row = connection.execute(
+            "SELECT body FROM commands WHERE device = ? AND id = ?", (self._device, id_)
+        ).fetchone()
+        if row is not None:
+            shell = replace(Command.from_body(row[0]), content=NOTHING)
+            connection.execute(
+                "UPDATE commands SET body = ?, reply = NULL, is_acknowledged = 1"
+                " WHERE device = ? AND id = ?",
+                (shell.to_body(), self._device, id_),
+            )
+
+    def _forget_below(self, connection: sqlite3.Connection, number: int) -> None:
+        for table in ("commands", "states"):
+            connection.execute(
+                f"DELETE FROM {table} WHERE device = ? AND number < ?",  # noqa: S608 - two constants
+                (self._device, number),
+            )
+        _set_fact(connection, self._device, "floor", str(number))
+
+    async def state(self, run: str) -> bytes | None:
+        """Return the app's state on this device, as the worker wrote it."""
+
+        def query(connection: sqlite3.Connection) -> bytes | None:
+            row = connection.execute(
+                "SELECT state FROM states WHERE device = ? AND run = ?", (self._device, run)
+            ).fetchone()
+            return None if row is None else bytes(row[0])
+
+        return await self._shared.database.run(query)
+
+    async def fact(self, name: str) -> str | None:
+        """Return a small thing that was remembered."""
+        return await self._shared.database.run(lambda c: _fact(c, self._device, name))
+
+    async def remember(self, name: str, value: str) -> None:
+        """Remember a small thing."""
+        await self._shared.database.run(lambda c: _set_fact(c, self._device, name, value))
+
+    # --------------------------------------------------------------------------------- files
+
+    def blob(self, ref: BlobRef) -> Path | None:
+        """Return a whole and verified blob of the cache."""
+        path = self._shared.blobs / ref.digest
+        return path if path.exists() else None
+
+    def landing(self, name: str) -> Path:
+        """Return a path for a file that is not whole yet."""
+        if "/" in name or name.startswith("."):
+            raise MalformedMessage("a file's name has a path in it")
+        return self._shared.landing / f"{self._prefix}{name}"
+
+    async def keep_blob(self, path: Path, ref: BlobRef) -> None:
+        """Move a whole and verified file into the cache."""
+        # Not synced: after a power cut `open` reads the cache again and drops what is not whole.
+        with suppress(FileNotFoundError):  # another device of this crew was first
+            os.replace(path, self._shared.blobs / ref.digest)  # noqa: PTH105 - a rename does not block
+
+    def update(self, command: str) -> Path:
+        """Return where the pack of a reply is kept until it is acknowledged."""
+        return self._shared.updates / f"{self._prefix}{command}"
+
+    async def close(self) -> None:
+        """Let go of nothing: the file belongs to `DeviceStores`."""
+
+    def _drop_updates(self, ids: Iterable[str]) -> None:
+        for id_ in ids:
+            self.update(id_).unlink(missing_ok=True)
+
+    @property
+    def _prefix(self) -> str:
+        """Tells the devices of a crew apart without using an id as a path."""
+        return f"{hashlib.sha256(self._device.encode()).hexdigest()[:16]}-"
+
+
+def _fact(connection: sqlite3.Connection, device: str, name: str) -> str | None:
+    row = connection.execute(
+        "SELECT value FROM facts WHERE device = ? AND name = ?", (device, name)
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _set_fact(connection: sqlite3.Connection, device: str, name: str, value: str) -> None:
+    connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (device, name, value))

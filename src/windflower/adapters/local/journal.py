@@ -1,0 +1,291 @@
+"""A gateway's journal in SQLite."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, cast
+
+from windflower.adapters.local.database import Database
+from windflower.core import exchange
+from windflower.core.roster import Presence
+from windflower.ports import (
+    Entry,
+    Memory,
+    OpenExchange,
+    PhaseRecord,
+    PullRecord,
+    RosterRecord,
+    RunRecord,
+    Settlement,
+)
+from windflower.wire.blobs import BlobRef
+from windflower.wire.content import Content
+from windflower.wire.messages import Command, Failure, Method, Reply
+from windflower.wire.strict_json import dumps
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS runs (
+    run TEXT PRIMARY KEY,
+    number INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    record TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS commands (
+    id TEXT PRIMARY KEY,
+    run TEXT NOT NULL,
+    device TEXT NOT NULL,
+    method TEXT NOT NULL,
+    body TEXT NOT NULL,
+    deadline REAL NOT NULL,
+    waits_for_offline INTEGER NOT NULL,
+    asked_at REAL NOT NULL,
+    settled_at REAL,
+    reply BLOB,
+    code INTEGER,
+    reason TEXT
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS commands_of_run ON commands (run);
+CREATE TABLE IF NOT EXISTS phases (
+    run TEXT NOT NULL, phase TEXT NOT NULL, ids TEXT NOT NULL, PRIMARY KEY (run, phase)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rosters (
+    run TEXT NOT NULL, call INTEGER NOT NULL, devices TEXT NOT NULL, PRIMARY KEY (run, call)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pulls (
+    run TEXT NOT NULL, call INTEGER NOT NULL, ids TEXT NOT NULL, PRIMARY KEY (run, call)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS presences (
+    device TEXT PRIMARY KEY,
+    heard_at REAL NOT NULL,
+    boot TEXT NOT NULL,
+    interval_s REAL NOT NULL,
+    overdue_at REAL NOT NULL,
+    is_online INTEGER NOT NULL,
+    labels TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+_SETTLEMENT: Final = "id, run, device, method, reply, code, reason"
+
+
+class SqliteJournal:
+    """The journal of one fleet.
+
+    Args:
+        path: the file; created where it is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._database = Database(path, _SCHEMA)
+
+    async def record(self, entries: Sequence[Entry], *, at: float) -> None:
+        """Keep all entries or none; durable on return."""
+
+        def change(connection: sqlite3.Connection) -> None:
+            for entry in entries:
+                _write(connection, entry, at)
+
+        await self._database.run(change)
+
+    async def recall(self) -> Memory:
+        """Return what to go on with."""
+        return await self._database.run(_recall)
+
+    async def settlements(self, ids: Sequence[str]) -> Sequence[Settlement]:
+        """Return the settlements of those of these commands that are settled."""
+
+        def query(connection: sqlite3.Connection) -> list[Settlement]:
+            found = []
+            for id_ in ids:
+                sql = f"SELECT {_SETTLEMENT} FROM commands WHERE id = ? AND settled_at IS NOT NULL"  # noqa: S608 - a constant
+                row = connection.execute(sql, (id_,)).fetchone()
+                if row is not None:
+                    found.append(_settlement(row))
+            return found
+
+        return await self._database.run(query)
+
+    async def phase(self, run: str, phase: str) -> PhaseRecord | None:
+        """Return how a phase closed, if it did."""
+        ids = await self._list("SELECT ids FROM phases WHERE run = ? AND phase = ?", run, phase)
+        return None if ids is None else PhaseRecord(run, phase, ids)
+
+    async def roster(self, run: str, call: int) -> RosterRecord | None:
+        """Return what the app was told at its nth question for the fleet, if it asked."""
+        found = await self._list(
+            "SELECT devices FROM rosters WHERE run = ? AND call = ?", run, call
+        )
+        return None if found is None else RosterRecord(run, call, found)
+
+    async def pull(self, run: str, call: int) -> PullRecord | None:
+        """Return what the app was given at its nth pull, if it was given anything."""
+        ids = await self._list("SELECT ids FROM pulls WHERE run = ? AND call = ?", run, call)
+        return None if ids is None else PullRecord(run, call, ids)
+
+    async def close(self) -> None:
+        """Let go of the file."""
+        await self._database.close()
+
+    async def _list(self, sql: str, *key: object) -> tuple[str, ...] | None:
+        def query(connection: sqlite3.Connection) -> tuple[str, ...] | None:
+            row = connection.execute(sql, key).fetchone()
+            return None if row is None else tuple(json.loads(row[0]))
+
+        return await self._database.run(query)
+
+
+def _write(connection: sqlite3.Connection, entry: Entry, at: float) -> None:  # noqa: C901 - one case a kind
+    match entry:
+        case exchange.RecordCommands():
+            _write_commands(connection, entry, at)
+        case exchange.RecordReply(reply):
+            connection.execute(
+                "UPDATE commands SET settled_at = ?, reply = ? WHERE id = ? AND settled_at IS NULL",
+                (at, reply.to_bytes(), reply.id),
+            )
+        case exchange.RecordMissing(command, failure):
+            connection.execute(
+                "UPDATE commands SET settled_at = ?, code = ?, reason = ?"
+                " WHERE id = ? AND settled_at IS NULL",
+                (at, failure.code, failure.reason, command.id),
+            )
+        case RunRecord():
+            connection.execute(
+                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)",
+                (entry.run, entry.number, entry.epoch, entry.state, _run_json(entry)),
+            )
+        case PhaseRecord(run, phase, ids):
+            connection.execute(
+                "INSERT OR IGNORE INTO phases VALUES (?, ?, ?)", (run, phase, dumps(ids))
+            )
+        case RosterRecord(run, call, devices):
+            connection.execute(
+                "INSERT OR IGNORE INTO rosters VALUES (?, ?, ?)", (run, call, dumps(devices))
+            )
+        case PullRecord(run, call, ids):
+            connection.execute(
+                "INSERT OR IGNORE INTO pulls VALUES (?, ?, ?)", (run, call, dumps(ids))
+            )
+        case Presence():
+            _write_presence(connection, entry)
+
+
+def _write_commands(
+    connection: sqlite3.Connection, entry: exchange.RecordCommands, at: float
+) -> None:
+    connection.executemany(
+        "INSERT OR IGNORE INTO commands"
+        " (id, run, device, method, body, deadline, waits_for_offline, asked_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            (
+                c.id,
+                c.run,
+                c.client,
+                c.method,
+                c.to_body(),
+                entry.deadline,
+                entry.waits_for_offline,
+                at,
+            )
+            for c in entry.commands
+        ),
+    )
+
+
+def _write_presence(connection: sqlite3.Connection, entry: Presence) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO presences VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            entry.device,
+            entry.heard_at,
+            entry.boot,
+            entry.interval_s,
+            entry.overdue_at,
+            entry.is_online,
+            dumps(entry.labels),
+        ),
+    )
+
+
+def _recall(connection: sqlite3.Connection) -> Memory:
+    runs = tuple(_run(row[0]) for row in connection.execute("SELECT record FROM runs"))
+    of_open = "FROM commands WHERE run IN (SELECT run FROM runs WHERE state = 'open')"
+    opened = connection.execute(
+        f"SELECT body, deadline, waits_for_offline, asked_at {of_open} AND settled_at IS NULL"
+    )
+    settled = connection.execute(f"SELECT {_SETTLEMENT} {of_open} AND settled_at IS NOT NULL")
+    presences = connection.execute("SELECT * FROM presences")
+    return Memory(
+        runs=tuple(sorted(runs, key=lambda run: run.number)),
+        open=tuple(
+            OpenExchange(Command.from_body(body), deadline, bool(waits), asked_at)
+            for body, deadline, waits, asked_at in opened
+        ),
+        settled=tuple(_settlement(row) for row in settled),
+        presences=tuple(_presence(row) for row in presences),
+        last_number=max((run.number for run in runs), default=0),
+    )
+
+
+def _settlement(row: tuple[object, ...]) -> Settlement:
+    id_, run, device, method, reply, code, reason = row
+    return Settlement(
+        str(id_),
+        str(run),
+        str(device),
+        cast("Method", method),
+        None if reply is None else Reply.from_bytes(cast("bytes", reply)),
+        None if reply is not None else Failure(cast("int", code), str(reason)),
+    )
+
+
+def _presence(row: tuple[object, ...]) -> Presence:
+    device, heard_at, boot, interval_s, overdue_at, is_online, labels = row
+    return Presence(
+        str(device),
+        cast("float", heard_at),
+        str(boot),
+        cast("float", interval_s),
+        cast("float", overdue_at),
+        bool(is_online),
+        json.loads(str(labels)),
+    )
+
+
+def _run_json(record: RunRecord) -> str:
+    return dumps(
+        {
+            "run": record.run,
+            "number": record.number,
+            "epoch": record.epoch,
+            "app": record.app,
+            "bundle": record.bundle.to_json(),
+            "config": Content((("config", record.config),)).to_json(),
+            "seed": str(record.seed),
+            "is_strict": record.is_strict,
+            "state": record.state,
+            "created_at": record.created_at,
+            "result": record.result,
+        }
+    )
+
+
+def _run(text: str) -> RunRecord:
+    fields = json.loads(text)
+    config = Content.from_json(fields["config"]).records[0][1]
+    assert config is not None  # noqa: S101 - we wrote it above
+    return RunRecord(
+        run=fields["run"],
+        number=fields["number"],
+        epoch=fields["epoch"],
+        app=fields["app"],
+        bundle=BlobRef.from_json(fields["bundle"]),
+        config=config,
+        seed=int(fields["seed"]),
+        is_strict=fields["is_strict"],
+        state=fields["state"],
+        created_at=fields["created_at"],
+        result=fields["result"],
+    )

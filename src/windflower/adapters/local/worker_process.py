@@ -1,0 +1,194 @@
+"""Workers as processes: spawned on a device, forked from a preloaded nursery in demo and crew."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import Process
+from base64 import b64decode, b64encode
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from windflower.adapters.local.process import end, start
+from windflower.errors import MalformedMessage, WorkerDied
+from windflower.ports import Done, Job
+from windflower.wire.blobs import BlobRef
+from windflower.wire.content import Content
+from windflower.wire.frames import PREFIX_BYTES, frame, frame_length
+from windflower.wire.messages import Failure
+
+WORKER_ENVIRONMENT: Final = {
+    # One device has one core's worth of work at a time, and forking needs a single thread.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+}
+START_S: Final = 120.0
+
+_SPAWN: Final = (sys.executable, "-m", "windflower.flower.worker")
+
+
+class ProcessWorker:
+    """One worker process, started at the first job and again whenever it died.
+
+    Args:
+        nursery: the unix socket of a nursery that forks workers; None spawns them.
+    """
+
+    def __init__(self, nursery: Path | None = None) -> None:
+        self._nursery = nursery
+        self._bundle: BlobRef | None = None
+        self._channel: _Channel | None = None
+
+    async def work(self, job: Job) -> Done:
+        """Call the app; raises WorkerDied."""
+        if self._channel is not None and self._bundle != job.command.bundle:
+            await self.stop()
+        if self._channel is None:
+            self._channel = await self._start()
+            self._bundle = job.command.bundle
+        try:
+            return _read_done(await self._channel.ask(_job_json(job)))
+        except (OSError, asyncio.IncompleteReadError, MalformedMessage) as error:
+            await self.stop()
+            raise WorkerDied("the process that ran the app ended without an answer") from error
+
+    async def stop(self) -> None:
+        """End what is under way, without a result."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    async def _start(self) -> "_Channel":
+        try:
+            async with asyncio.timeout(START_S):
+                return await (_born(self._nursery) if self._nursery else _spawned())
+        except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+            raise WorkerDied(f"no worker started within {START_S:.0f} s: {error}") from error
+
+
+class _Channel:
+    """A conversation with one worker."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        process: Process | None,
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._process = process
+        self._pid = 0
+
+    async def greet(self) -> "_Channel":
+        self._pid = (await self._read())["pid"]
+        return self
+
+    async def ask(self, value: object) -> Any:  # noqa: ANN401 - JSON is any
+        self._writer.write(frame(value))
+        await self._writer.drain()
+        return await self._read()
+
+    async def close(self) -> None:
+        self._writer.close()
+        if self._process is not None:
+            await end(self._process)
+        elif self._pid:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+
+    async def _read(self) -> Any:  # noqa: ANN401 - JSON is any
+        prefix = await self._reader.readexactly(PREFIX_BYTES)
+        return json.loads(await self._reader.readexactly(frame_length(prefix)))
+
+
+async def _spawned() -> _Channel:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = await start(
+            *_SPAWN,
+            str(theirs.fileno()),
+            env={**os.environ, **WORKER_ENVIRONMENT},
+            pass_fds=(theirs.fileno(),),
+        )
+    reader, writer = await asyncio.open_unix_connection(sock=ours)
+    return await _Channel(reader, writer, process).greet()
+
+
+async def _born(nursery: Path) -> _Channel:
+    reader, writer = await asyncio.open_unix_connection(str(nursery))
+    return await _Channel(reader, writer, None).greet()
+
+
+class WorkerPool:
+    """A few workers that many simulated devices take turns with.
+
+    Args:
+        size: how many work at a time.
+        nursery: as for `ProcessWorker`.
+    """
+
+    def __init__(self, size: int, nursery: Path | None = None) -> None:
+        self._free: asyncio.LifoQueue[ProcessWorker] = asyncio.LifoQueue()
+        for _ in range(size):
+            self._free.put_nowait(ProcessWorker(nursery))
+
+    def turn(self) -> "PooledWorker":
+        """Return one device's place in the queue."""
+        return PooledWorker(self._free)
+
+    async def close(self) -> None:
+        """End the workers that are free."""
+        while not self._free.empty():
+            await self._free.get_nowait().stop()
+
+
+class PooledWorker:
+    """One device's place in a pool."""
+
+    def __init__(self, free: "asyncio.LifoQueue[ProcessWorker]") -> None:
+        self._free = free
+        self._mine: ProcessWorker | None = None
+
+    async def work(self, job: Job) -> Done:
+        """Wait for a free worker, and call the app; raises WorkerDied."""
+        self._mine = await self._free.get()
+        try:
+            return await self._mine.work(job)
+        finally:
+            self._free.put_nowait(self._mine)
+            self._mine = None
+
+    async def stop(self) -> None:
+        """End what is under way for this device."""
+        if self._mine is not None:
+            await self._mine.stop()
+
+
+def _job_json(job: Job) -> dict[str, Any]:
+    return {
+        "body": job.command.to_body(),
+        "bundle": str(job.bundle),
+        "pack": str(job.pack) if job.pack else None,
+        "state": b64encode(job.state).decode() if job.state is not None else None,
+        "node_config": job.node_config,
+        "update": str(job.update),
+        "secret": job.secret,
+    }
+
+
+def _read_done(fields: Any) -> Done:  # noqa: ANN401 - JSON is any
+    result: Content | Failure
+    if fields["failure"] is not None:
+        result = Failure(fields["failure"][0], fields["failure"][1])
+    else:
+        result = Content.from_json(fields["content"])
+    state = fields["state"]
+    return Done(result, b64decode(state) if state is not None else None, fields["worked_s"])

@@ -1,0 +1,1 @@
+"""One process, no broker, no disk: for tests, simulations and a first look."""

@@ -1,0 +1,108 @@
+"""A gateway's journal in dictionaries: it remembers as long as the process lives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from windflower.core import exchange
+from windflower.core.roster import Presence
+from windflower.ports import (
+    Entry,
+    Memory,
+    OpenExchange,
+    PhaseRecord,
+    PullRecord,
+    RosterRecord,
+    RunRecord,
+    Settlement,
+)
+from windflower.wire.messages import Failure, Reply
+
+
+@dataclass(slots=True)
+class _Row:
+    opened: OpenExchange
+    settlement: Settlement | None = None
+
+
+class MemoryJournal:
+    """The journal of one fleet."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, RunRecord] = {}
+        self._rows: dict[str, _Row] = {}
+        self._phases: dict[tuple[str, str], PhaseRecord] = {}
+        self._rosters: dict[tuple[str, int], RosterRecord] = {}
+        self._pulls: dict[tuple[str, int], PullRecord] = {}
+        self._presences: dict[str, Presence] = {}
+
+    async def record(self, entries: Sequence[Entry], *, at: float) -> None:
+        """Keep all entries."""
+        for entry in entries:
+            self._write(entry, at)
+
+    def _write(self, entry: Entry, at: float) -> None:  # noqa: C901 - one case a kind
+        match entry:
+            case exchange.RecordCommands(commands, deadline, waits):
+                for command in commands:
+                    opened = OpenExchange(command, deadline, waits, at)
+                    self._rows.setdefault(command.id, _Row(opened))
+            case exchange.RecordReply(reply):
+                self._settle(reply.id, reply=reply)
+            case exchange.RecordMissing(command, failure):
+                self._settle(command.id, failure=failure)
+            case RunRecord():
+                self._runs[entry.run] = entry
+            case PhaseRecord():
+                self._phases.setdefault((entry.run, entry.phase), entry)
+            case RosterRecord():
+                self._rosters.setdefault((entry.run, entry.call), entry)
+            case PullRecord():
+                self._pulls.setdefault((entry.run, entry.call), entry)
+            case Presence():
+                self._presences[entry.device] = entry
+
+    def _settle(
+        self,
+        id_: str,
+        *,
+        reply: Reply | None = None,
+        failure: Failure | None = None,
+    ) -> None:
+        row = self._rows.get(id_)
+        if row is not None and row.settlement is None:
+            command = row.opened.command
+            row.settlement = Settlement(
+                id_, command.run, command.client, command.method, reply, failure
+            )
+
+    async def recall(self) -> Memory:
+        """Return what to go on with."""
+        open_runs = {run for run, record in self._runs.items() if record.state == "open"}
+        rows = [r for r in self._rows.values() if r.opened.command.run in open_runs]
+        return Memory(
+            runs=tuple(sorted(self._runs.values(), key=lambda run: run.number)),
+            open=tuple(row.opened for row in rows if row.settlement is None),
+            settled=tuple(row.settlement for row in rows if row.settlement is not None),
+            presences=tuple(self._presences.values()),
+            last_number=max((run.number for run in self._runs.values()), default=0),
+        )
+
+    async def settlements(self, ids: Sequence[str]) -> Sequence[Settlement]:
+        """Return the settlements of those of these commands that are settled."""
+        found = (self._rows[i].settlement for i in ids if i in self._rows)
+        return [settlement for settlement in found if settlement is not None]
+
+    async def phase(self, run: str, phase: str) -> PhaseRecord | None:
+        """Return how a phase closed, if it did."""
+        return self._phases.get((run, phase))
+
+    async def roster(self, run: str, call: int) -> RosterRecord | None:
+        """Return what the app was told at its nth question for the fleet, if it asked."""
+        return self._rosters.get((run, call))
+
+    async def pull(self, run: str, call: int) -> PullRecord | None:
+        """Return what the app was given at its nth pull, if it was given anything."""
+        return self._pulls.get((run, call))
+
+    async def close(self) -> None:
+        """Forget nothing: whoever opens it again goes on."""

@@ -1,0 +1,94 @@
+"""What a device must not forget, in dictionaries; files go to a folder."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from windflower.core import duty
+from windflower.core.duty import Kept
+from windflower.wire.blobs import BlobRef
+from windflower.wire.messages import NOTHING
+
+
+class MemoryStore:
+    """One device's store.
+
+    Args:
+        folder: for blobs and updates.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._kept: dict[str, Kept] = {}
+        self._states: dict[str, tuple[int, bytes]] = {}
+        self._facts: dict[str, str] = {}
+
+    async def open(self) -> tuple[Sequence[Kept], int]:
+        """Return the commands in the order in which they came, and the floor."""
+        for id_, row in self._kept.items():
+            if row.reply is None and not row.is_acknowledged:
+                self._kept[id_] = replace(row, starts=row.starts + 1)
+                break
+        return list(self._kept.values()), int(self._facts.get("floor", "0"))
+
+    async def carry_out(self, effects: Sequence[duty.Effect], state: bytes | None) -> None:
+        """Keep what these effects say."""
+        for effect in effects:
+            match effect:
+                case duty.KeepCommand(command):
+                    self._kept.setdefault(command.id, Kept(command))
+                case duty.KeepReply(reply, number):
+                    self._kept[reply.id] = replace(self._kept[reply.id], reply=reply)
+                    if state is not None and reply.failure is None:
+                        self._states[reply.run] = (number, state)
+                case duty.Forget(ids):
+                    for id_ in ids:
+                        self._forget(id_)
+                case duty.ForgetBelow(number):
+                    self._forget_below(number)
+                case _:
+                    pass
+
+    def _forget(self, id_: str) -> None:
+        if id_ in self._kept:
+            shell = replace(self._kept[id_].command, content=NOTHING)
+            self._kept[id_] = Kept(shell, is_acknowledged=True)
+            self.update(id_).unlink(missing_ok=True)
+
+    def _forget_below(self, number: int) -> None:
+        self._kept = {i: k for i, k in self._kept.items() if k.command.number >= number}
+        self._states = {r: s for r, s in self._states.items() if s[0] >= number}
+        self._facts["floor"] = str(number)
+
+    async def state(self, run: str) -> bytes | None:
+        """Return the app's state on this device."""
+        return self._states.get(run, (0, None))[1]
+
+    async def fact(self, name: str) -> str | None:
+        """Return a small thing that was remembered."""
+        return self._facts.get(name)
+
+    async def remember(self, name: str, value: str) -> None:
+        """Remember a small thing."""
+        self._facts[name] = value
+
+    def blob(self, ref: BlobRef) -> Path | None:
+        """Return a whole and verified blob of the cache."""
+        path = self._folder / ref.digest
+        return path if path.exists() else None
+
+    def landing(self, name: str) -> Path:
+        """Return a path for a file that is not whole yet."""
+        return self._folder / f"landing-{name}"
+
+    async def keep_blob(self, path: Path, ref: BlobRef) -> None:
+        """Move a whole and verified file into the cache."""
+        path.replace(self._folder / ref.digest)
+
+    def update(self, command: str) -> Path:
+        """Return where the pack of a reply is kept until it is acknowledged."""
+        return self._folder / f"update-{command}"
+
+    async def close(self) -> None:
+        """Forget nothing: whoever opens it again goes on."""

@@ -1,0 +1,178 @@
+"""The device's program: `python -m windflower.agent --broker mqtt://... --device-id ...`.
+
+The one module of this room that may choose adapters. It imports as little as it can: this is what
+stays in a device's memory.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import secrets
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from windflower.adapters.local.device_link import MqttDeviceLink
+from windflower.adapters.local.device_store import DeviceStores
+from windflower.adapters.local.event_file import EventStream
+from windflower.adapters.local.http_transfers import HttpTransfers
+from windflower.adapters.local.mqtt import BrokerAddress
+from windflower.adapters.local.worker_process import ProcessWorker, WorkerPool
+from windflower.agent.agent import Agent, AgentSettings, MonotonicClock
+from windflower.errors import (
+    BrokerRefused,
+    ConfigError,
+    IdentityTaken,
+    MalformedMessage,
+    WindflowerError,
+)
+from windflower.ports import Worker
+from windflower.wire.identifiers import check_device
+from windflower.wire.messages import Heartbeat
+from windflower.wire.topics import Topics
+
+EXIT = {ConfigError: 78, BrokerRefused: 77, IdentityTaken: 73}
+"""sysexits; the whole table is in the documentation of the command line."""
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="windflower agent", description="Serve one device, or a crew of simulated ones."
+    )
+    add = parser.add_argument
+    add("--broker", required=True, help="mqtt[s]://[user:password@]host[:port]")
+    add("--device-id", required=True, help="this device's name in the fleet")
+    add("--node-config", default="", help="what the app is told of this device: 'key=value ...'")
+    add("--state", type=Path, help="where the device keeps what it must not forget")
+    add("--interval", type=float, default=60.0, help="seconds between heartbeats (60)")
+    add("--gateway-key", help="obey only this gateway (its public key, base64); else the first")
+    add("--label", action="append", default=[], help="key=value, to tell devices apart by")
+    add("--topic-prefix", default="", help="put before every MQTT topic")
+    add("--ca", type=Path, help="certificates to check the broker's against")
+    add("--certificate", type=Path, help="this device's certificate")
+    add("--key", type=Path, help="the key of this device's certificate")
+    add("--nursery", type=Path, help="fork workers from this nursery instead of spawning them")
+    add("--crew", type=int, help="serve so many simulated devices: DEVICE_ID-0000, -0001, ...")
+    add("--crew-workers", type=int, default=2, help="how many of a crew work at a time (2)")
+    return parser.parse_args(arguments)
+
+
+class Quarters:
+    """What the agents of this process share: broker, store, workers."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self._given = given
+        self._address = BrokerAddress.parse(
+            given.broker, ca=given.ca, certificate=given.certificate, key=given.key
+        )
+        self._topics = Topics(given.topic_prefix)
+        self._labels = dict(_pair(text) for text in given.label)
+        self._state: Path = given.state or _default_state(given.device_id)
+        self._stores = DeviceStores(self._state)
+        self._events = EventStream()
+
+    def agent(self, device: str, node_config: str, worker: Worker) -> Agent:
+        """Return one device's agent."""
+        given = self._given
+        boot = secrets.token_hex(8)
+        will = Heartbeat(check_device(device), time.time(), boot, "gone", given.interval)
+        settings = AgentSettings(
+            device=device,
+            broker=str(self._address),
+            interval_s=given.interval,
+            node_config=node_config,
+            gateway_key=given.gateway_key,
+            labels=self._labels,
+        )
+        return Agent(
+            settings,
+            link=MqttDeviceLink(self._address, last_will=will, topics=self._topics),
+            store=self._stores.of(device),
+            worker=worker,
+            transfers=HttpTransfers(),
+            events=self._events,
+            clock=MonotonicClock(),
+            boot=boot,
+        )
+
+    async def close(self) -> None:
+        """Let go of the store."""
+        await self._stores.close()
+
+
+async def serve(given: argparse.Namespace) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    quarters = Quarters(given)
+    pool = WorkerPool(given.crew_workers, given.nursery) if given.crew else None
+    agents = (
+        [quarters.agent(given.device_id, given.node_config, ProcessWorker(given.nursery))]
+        if pool is None
+        else [
+            quarters.agent(
+                f"{given.device_id}-{i:04}",
+                f"partition-id={i} num-partitions={given.crew} {given.node_config}",
+                pool.turn(),
+            )
+            for i in range(given.crew)
+        ]
+    )
+    tasks = [asyncio.create_task(agent.run()) for agent in agents]
+    _on_signal(tasks)
+    try:
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if pool is not None:
+            await pool.close()
+        await quarters.close()
+
+
+def _on_signal(tasks: list[asyncio.Task[None]]) -> None:
+    def stop() -> None:
+        for task in tasks:
+            task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--label {text}: write key=value", key="label")
+    return key, value
+
+
+def _default_state(device: str) -> Path:
+    base = os.environ.get("WINDFLOWER_STATE") or Path.home() / ".local" / "state" / "windflower"
+    # The id is not a path: what is not plain in it is written as a number.
+    name = "".join(c if c.isalnum() or c in "-_" else f"%{ord(c):02x}" for c in device)
+    return Path(base) / "devices" / name
+
+
+def main() -> int:
+    """Run the agent; return the exit code."""
+    given = parse(sys.argv[1:])
+    try:
+        check_device(given.device_id)
+        asyncio.run(serve(given))
+    except MalformedMessage as error:
+        sys.stderr.write(f"windflower agent: --device-id: {error}\n")
+        return 78
+    except WindflowerError as error:
+        sys.stderr.write(json.dumps({"event": "agent-stopped", "reason": str(error)}) + "\n")
+        sys.stderr.write(f"windflower agent: {error}\n")
+        return EXIT.get(type(error), 70)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,353 @@
+"""One device's agent: carries out what its duty says, and tells its duty what came of it."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from windflower.core import duty
+from windflower.core.duty import Duty, Effect, FetchProblem, heartbeat_of
+from windflower.core.events import AgentStarted, Event, KeyPinned, MessageRefused
+from windflower.errors import (
+    BlobsUnavailable,
+    GrantRefused,
+    IdentityTaken,
+    MalformedMessage,
+    WorkerDied,
+)
+from windflower.ports import (
+    Clock,
+    Done,
+    Events,
+    Job,
+    Link,
+    LinkDown,
+    LinkUp,
+    Received,
+    Store,
+    Transfers,
+    Worker,
+)
+from windflower.wire.blobs import BlobRef, Grant
+from windflower.wire.messages import Command, Control, Envelope, Failure
+
+STORING: Final = (duty.KeepCommand, duty.KeepReply, duty.Forget, duty.ForgetBelow)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """What an agent is told when it is started.
+
+    Attributes:
+        device: its id.
+        broker: for messages to people.
+        interval_s: seconds between heartbeats.
+        node_config: what it tells the app about itself, `key=value ...` as Flower spells it.
+        gateway_key: the only gateway that it obeys, base64; None pins the first that it hears.
+        labels: what its owner tells devices apart by.
+    """
+
+    device: str
+    broker: str
+    interval_s: float = 60.0
+    node_config: str = ""
+    gateway_key: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+class MonotonicClock:
+    """A clock that never goes back: a device may not know what time it is."""
+
+    def now(self) -> float:
+        """Return seconds since some moment."""
+        return time.monotonic()
+
+
+class Agent:
+    """Serves one device until it is cancelled.
+
+    Args:
+        settings: who it is.
+        link: the way to the gateway.
+        store: what it must not forget.
+        worker: holds the user's ClientApp.
+        transfers: moves blobs.
+        events: where it says what happens.
+        clock: never goes back.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        *,
+        link: Link,
+        store: Store,
+        worker: Worker,
+        transfers: Transfers,
+        events: Events,
+        clock: Clock,
+        boot: str | None = None,
+    ) -> None:
+        self._settings = settings
+        self._link = link
+        self._store = store
+        self._worker = worker
+        self._transfers = transfers
+        self._events = events
+        self._clock = clock
+        self._duty = Duty(settings.device, interval_s=settings.interval_s)
+        self._boot = boot or secrets.token_hex(8)
+        self._key = settings.gateway_key
+        self._secret = ""
+        self._happened = asyncio.Event()
+        self._inputs: list[_Input] = []
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._working: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Serve until cancelled.
+
+        Raises:
+            BrokerRefused: the broker does not let this device in.
+            IdentityTaken: another agent runs under the same device id.
+        """
+        settings = self._settings
+        await self._recall()
+        self._note(AgentStarted(device=settings.device, broker=settings.broker))
+        listening = asyncio.create_task(self._listen())
+        serving = asyncio.create_task(self._serve())
+        try:
+            done, _ = await asyncio.wait((listening, serving), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            await self._end(listening, serving)
+
+    async def _recall(self) -> None:
+        kept, floor = await self._store.open()
+        self._key = self._key or await self._store.fact("gateway-key")
+        secret = await self._store.fact("secret")
+        if secret is None:
+            secret = secrets.token_hex(16)
+            await self._store.remember("secret", secret)
+        self._secret = secret
+        await self._carry_out(self._duty.restore(kept, floor=floor, now=self._clock.now()), None)
+
+    async def _end(self, *tasks: asyncio.Task[None]) -> None:
+        everything = {*tasks, *self._jobs}
+        for task in everything:
+            task.cancel()
+        await asyncio.gather(*everything, return_exceptions=True)
+        await self._worker.stop()
+        await self._link.close()
+
+    # ------------------------------------------------------------------------------- inputs
+
+    async def _listen(self) -> None:
+        """Turn what the link says into inputs."""
+        while True:
+            match await self._link.next():
+                case LinkUp():
+                    self._put(_Input(self._duty.connected))
+                case LinkDown(reason):
+                    self._events.write({"event": "link-lost", "reason": reason})
+                case Received(body, done):
+                    await self._received(body)
+                    done()
+
+    async def _received(self, body: bytes) -> None:
+        try:
+            envelope = Envelope.from_bytes(body)
+            opened = envelope.open(pinned_key=self._key or envelope.key)
+        except MalformedMessage as refusal:
+            self._note(MessageRefused(reason=refusal.reason, device=self._settings.device))
+            return
+        if self._key is None:
+            await self._pin(envelope.key)
+        if isinstance(opened, Control) and opened.boot not in (None, self._boot):
+            raise IdentityTaken(
+                f"another agent runs as {self._settings.device}: give each device its own"
+                " --device-id, and stop one of the two"
+            )
+        grants = envelope.grants
+        if isinstance(opened, Command):
+            self._put(_Input(lambda now: self._duty.ordered(opened, grants, now)))
+        else:
+            self._put(_Input(lambda now: self._duty.controlled(opened, grants, now)))
+
+    async def _pin(self, key: str) -> None:
+        await self._store.remember("gateway-key", key)
+        self._key = key
+        self._note(KeyPinned(device=self._settings.device, key=key))
+
+    def _put(self, given: "_Input") -> None:
+        self._inputs.append(given)
+        self._happened.set()
+
+    # -------------------------------------------------------------------------------- duty
+
+    async def _serve(self) -> None:
+        """Hand one input after another to the duty, and carry out what it says."""
+        while True:
+            now = self._clock.now()
+            if self._inputs:
+                given = self._inputs.pop(0)
+                await self._carry_out(given.ask(now), given.state)
+                continue
+            self._happened.clear()
+            wait = max(self._duty.next_wake() - now, 0.0)
+            try:
+                async with asyncio.timeout(wait):
+                    await self._happened.wait()
+            except TimeoutError:
+                await self._carry_out(self._duty.tick(self._clock.now()), None)
+
+    async def _carry_out(self, effects: list[Effect], state: bytes | None) -> None:
+        """Carry out effects in order; neighbours that store share a commit."""
+        storing: list[Effect] = []
+        for effect in effects:
+            if isinstance(effect, STORING):
+                storing.append(effect)
+                continue
+            if storing and not isinstance(effect, duty.Note):
+                await self._store.carry_out(storing, state)
+                storing = []
+            self._begin(effect)
+        if storing:
+            await self._store.carry_out(storing, state)
+
+    def _begin(self, effect: Effect) -> None:
+        match effect:
+            case duty.Fetch(id_, blobs, grants):
+                self._job(self._fetch(id_, blobs, grants))
+            case duty.Work(command):
+                self._working = self._job(self._work(command))
+            case duty.StopWork():
+                self._job(self._stop_work())
+            case duty.Upload(reply, grant) if reply.content.pack is not None:
+                self._job(self._upload(reply.id, reply.content.pack, grant))
+            case duty.Publish(reply):
+                self._link.answer(reply.method, reply.to_bytes())
+            case duty.Beat():
+                self._link.beat(self._heartbeat(effect))
+            case duty.Note(event):
+                self._note(event)
+            case _:
+                pass
+
+    # --------------------------------------------------------------------------------- jobs
+
+    def _job(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+        return task
+
+    async def _fetch(self, id_: str, blobs: Iterable[BlobRef], grants: Iterable[Grant]) -> None:
+        by_key = {grant.key: grant for grant in grants if grant.method == "GET"}
+        problem: FetchProblem | None = None
+        for ref in blobs:
+            if self._store.blob(ref) is None and problem is None:
+                problem = await self._fetch_one(ref, by_key.get(ref.key))
+        if problem is None:
+            self._put(_Input(lambda now: self._duty.fetched(id_, now)))
+        else:
+            self._put(_Input(lambda now: self._duty.fetch_failed(id_, problem, now)))
+
+    async def _fetch_one(self, ref: BlobRef, grant: Grant | None) -> FetchProblem | None:
+        if grant is None:
+            return "refused"
+        path = self._store.landing(ref.digest)
+        try:
+            await self._transfers.get(grant, ref, path)
+        except GrantRefused:
+            return "refused"
+        except BlobsUnavailable:
+            return "unreachable"
+        except MalformedMessage:
+            return "damaged"
+        await self._store.keep_blob(path, ref)
+        return None
+
+    async def _upload(self, id_: str, ref: BlobRef, grant: Grant) -> None:
+        try:
+            await self._transfers.put(grant, ref, self._store.update(id_))
+        except GrantRefused:
+            self._put(_Input(lambda now: self._duty.upload_failed(id_, "refused", now)))
+        except BlobsUnavailable:
+            self._put(_Input(lambda now: self._duty.upload_failed(id_, "unreachable", now)))
+        else:
+            self._put(_Input(lambda now: self._duty.uploaded(id_, now)))
+
+    async def _work(self, command: Command) -> None:
+        job = await self._make_job(command)
+        if job is None:
+            reason = f"{self._settings.device} lost a downloaded blob from its cache"
+            done = Done(Failure(duty.MESSAGE_UNAVAILABLE, reason), None, 0.0)
+        else:
+            done = await self._done(job)
+        self._put(
+            _Input(
+                lambda now: self._duty.worked(
+                    command.id, done.result, worked_s=done.worked_s, now=now
+                ),
+                done.state,
+            )
+        )
+
+    async def _done(self, job: Job) -> Done:
+        try:
+            return await self._worker.work(job)
+        except WorkerDied as error:
+            reason = f"{self._settings.device}: {error}"
+            return Done(Failure(duty.WORKER_CRASHED, reason), None, 0.0)
+
+    async def _make_job(self, command: Command) -> Job | None:
+        paths = [self._store.blob(ref) for ref in command.blobs]
+        if any(path is None for path in paths):
+            return None
+        by_digest = dict(zip((ref.digest for ref in command.blobs), paths, strict=True))
+        bundle = by_digest.get(command.bundle.digest) if command.bundle else None
+        has_pack = command.content.pack is not None and command.content.inline is None
+        pack = by_digest[command.content.pack.digest] if has_pack and command.content.pack else None
+        return Job(
+            command=command,
+            bundle=bundle or Path(),
+            pack=pack,
+            state=await self._store.state(command.run),
+            node_config=self._settings.node_config,
+            update=self._store.update(command.id),
+            secret=self._secret,
+        )
+
+    async def _stop_work(self) -> None:
+        working = self._working
+        if working is not None:
+            working.cancel()
+        await self._worker.stop()
+
+    # ---------------------------------------------------------------------------- messages
+
+    def _heartbeat(self, beat: duty.Beat) -> bytes:
+        return heartbeat_of(
+            beat,
+            device=self._settings.device,
+            time=time.time(),
+            boot=self._boot,
+            interval_s=self._settings.interval_s,
+            labels=self._settings.labels,
+        ).to_bytes()
+
+    def _note(self, event: Event) -> None:
+        self._events.write(event.to_json())
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """Something that happened: what to ask the duty, and the app's state to commit with it."""
+
+    ask: Callable[[float], list[Effect]]
+    state: bytes | None = None

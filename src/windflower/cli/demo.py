@@ -1,0 +1,143 @@
+"""`windflower demo`: ten people's watches learn together, on one machine, over a real broker."""
+
+import contextlib
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from windflower.cli.run import answer
+from windflower.errors import AppError
+from windflower.flower.app_folder import AppFolder
+from windflower.observe.progress import Progress
+from windflower.pipeline.job import JobRequest, JobResult, run_job
+from windflower.pipeline.simulated import node_config, prepare
+
+_EXAMPLE = "01-smartwatch"
+
+
+async def show_demo(
+    *, rounds: int, devices: int, seed: int, place: str, state: Path, is_json: bool
+) -> dict[str, Any]:
+    """Run the example and show how it goes; return the answer for scripts."""
+    if place == "memory":
+        return await _demo_in_memory(rounds, devices, seed, state, is_json=is_json)
+    request = JobRequest(
+        app=example(_EXAMPLE),
+        state=state,
+        overrides=[f"num-server-rounds={rounds}", f"min-nodes={devices}"],
+        seed=seed,
+        is_strict=True,
+        devices=devices,
+        need=devices,
+        interval_s=2.0,
+        name="watch",
+    )
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "demo.log").open("wb") as log:
+        if is_json:
+            result = await run_job(request, lambda _: None, output=log, log=log)
+        else:
+            result = await _with_progress(request, rounds, log)
+    return _told(result, rounds, is_json=is_json)
+
+
+def _told(result: JobResult, rounds: int, *, is_json: bool) -> dict[str, Any]:
+    """Say what the demo came to; it succeeded only if every round closed."""
+    fields = demo_answer(result)
+    fields["success"] = result.success and fields["rounds"] == rounds
+    if not is_json:
+        sys.stdout.write(_last_lines(fields, result) + "\n")
+    return fields
+
+
+def example(name: str) -> Path:
+    """Return the folder of an example: in the wheel, or in the checkout."""
+    package = Path(__file__).parents[1]
+    for folder in (package / "examples" / name, package.parents[1] / "examples" / name):
+        if (folder / "pyproject.toml").is_file():
+            return folder
+    raise AppError(f"this installation lacks the example {name}")
+
+
+async def _demo_in_memory(
+    rounds: int, devices: int, seed: int, state: Path, *, is_json: bool
+) -> dict[str, Any]:
+    """Run the demo in this process, without a broker."""
+    from windflower.pipeline.in_memory import MemoryRequest, run_in_memory  # noqa: PLC0415
+
+    begun = time.monotonic()
+    app = AppFolder.read(example(_EXAMPLE))
+    data = await prepare(app, state / "simulated", devices)
+    request = MemoryRequest(
+        app=app,
+        node_configs=dict(node_config(n, devices, data, name="watch") for n in range(devices)),
+        config={"num-server-rounds": rounds, "min-nodes": devices},
+        seed=seed,
+    )
+    # Flower's own report of each round is what the lines below say, at greater length.
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    with (state / "demo.log").open("w") as log, contextlib.redirect_stdout(log):
+        memory = await run_in_memory(request)
+    result = JobResult(
+        run=memory.run.run,
+        success=True,
+        reason="the ServerApp ended",
+        result=memory.summary,
+        replies=memory.replies,
+        seconds=round(time.monotonic() - begun, 2),
+        devices=devices,
+        broker="memory",
+    )
+    return _told(result, rounds, is_json=is_json)
+
+
+def demo_answer(result: JobResult) -> dict[str, Any]:
+    """Return what the demo came to, as it is printed with --format json."""
+    fields = answer(result)
+    metrics = fields.pop("metrics").get("evaluate", {})
+    numbers = {
+        "accuracy": metrics.get("accuracy"),
+        "accuracy-new-wearer": metrics.get("accuracy-new-wearer"),
+        "loss": metrics.get("loss"),
+    }
+    head = {key: fields.pop(key) for key in ("success", "run-id", "rounds")}
+    return {**head, **numbers, **fields}
+
+
+async def _with_progress(request: JobRequest, rounds: int, log: Any) -> JobResult:  # noqa: ANN401
+    console = Console(stderr=True)
+    progress = Progress(rounds)
+    if not console.is_terminal:
+        return await run_job(request, progress.say_plainly, output=log, log=log)
+    with Live(progress.text(), console=console, refresh_per_second=8) as live:
+
+        def show(line: dict[str, Any]) -> None:
+            progress.take(line)
+            live.update(progress.text())
+
+        return await run_job(request, show, output=log, log=log)
+
+
+def _last_lines(fields: dict[str, Any], result: JobResult) -> str:
+    if not fields["success"]:
+        return f"The demo failed after {fields['rounds']} rounds: {result.reason}"
+    replies = fields["replies"]
+    counts = (
+        f"{fields['devices']} devices, {fields['rounds']} rounds in {fields['seconds']} s"
+        f" over {fields['broker']}:"
+        f" {replies['ok']} replies ok, {replies['failed']} failed, {replies['late']} late."
+    )
+    lines = [counts]
+    if fields["accuracy"] is not None:
+        lines.append(f"On the people who trained, each on recordings kept apart: "
+                     f"{fields['accuracy']:.1%} right.")  # fmt: skip
+    if fields["accuracy-new-wearer"] is not None:
+        lines.append(f"On a new wearer, whose watch never trained: "
+                     f"{fields['accuracy-new-wearer']:.1%} right.")  # fmt: skip
+    lines.append(f"Model {fields['model-hash'][:16]}: the same seed gives the same, bit for bit.")
+    return "\n".join(lines)

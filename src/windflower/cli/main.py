@@ -1,0 +1,222 @@
+"""`windflower`: runs Flower apps on a fleet of devices that are reached over MQTT."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from windflower import __version__
+from windflower.cli.exit_codes import exit_code
+from windflower.errors import WindflowerError
+
+app = typer.Typer(
+    name="windflower",
+    help="Run any Flower app, unchanged, on devices that are reached over MQTT.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+devices_app = typer.Typer(help="The fleet's devices.", no_args_is_help=True)
+app.add_typer(devices_app, name="devices")
+
+
+class Format(StrEnum):
+    """How a command answers: for people, or one JSON object on one line."""
+
+    DEFAULT = "default"
+    JSON = "json"
+
+
+class Place(StrEnum):
+    """Where the fleet is."""
+
+    LOCAL = "local"
+    MEMORY = "memory"
+
+
+StateOption = Annotated[
+    Path | None,
+    typer.Option("--state", help="The folder in which everything is kept.", show_default=False),
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="default or json.")]
+BrokerOption = Annotated[
+    str | None, typer.Option("--broker", help="An MQTT broker: mqtt[s]://[user:password@]host.")
+]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", min=0, help="What all random sources derive from.")
+]
+
+
+def main() -> None:
+    """Run the command line; errors of ours are one line, and an exit code of the table."""
+    if sys.argv[1:2] == ["agent"]:  # a program of its own: it stays small
+        from windflower.agent.__main__ import main as agent  # noqa: PLC0415
+
+        sys.argv = ["windflower agent", *sys.argv[2:]]
+        sys.exit(agent())
+    try:
+        app()
+    except WindflowerError as error:
+        sys.stderr.write(f"windflower: {error}\n")
+        sys.exit(exit_code(error))
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,  # noqa: FBT002
+) -> None:
+    if version:
+        typer.echo(f"windflower {__version__}")
+        raise typer.Exit
+
+
+@app.command("agent", context_settings={"ignore_unknown_options": True}, add_help_option=False)
+def _agent() -> None:
+    """Serve one device, or a crew of simulated ones (windflower agent --help)."""
+
+
+@app.command()
+def demo(
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of training.")] = 20,
+    devices: Annotated[int, typer.Option(min=2, help="Devices, one person each.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")] = 1,
+    place: Annotated[Place, typer.Option(help="Where the fleet is.")] = Place.LOCAL,
+    state: StateOption = None,
+    output: FormatOption = Format.DEFAULT,
+) -> None:
+    """Watch ten people's watches learn together over a real MQTT broker on this machine."""
+    from windflower.cli.demo import show_demo  # noqa: PLC0415
+    from windflower.settings import load_settings  # noqa: PLC0415
+
+    folder = load_settings(state=state).state
+    run = show_demo(
+        rounds=rounds,
+        devices=devices,
+        seed=seed,
+        place=place.value,
+        state=folder,
+        is_json=output is Format.JSON,
+    )
+    _finish(run, output)
+
+
+@app.command("run")
+def run_app(
+    folder: Annotated[Path, typer.Argument(help="A Flower app's folder.")] = Path(),
+    devices: Annotated[
+        int | None,
+        typer.Option(min=0, help="Simulate so many devices (10 where no gateway runs)."),
+    ] = None,
+    config: Annotated[
+        list[str] | None, typer.Option("-c", "--run-config", help="key=value ... of the app.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Take the so many freshest devices.")
+    ] = None,
+    seed: SeedOption = None,
+    strict: Annotated[bool, typer.Option(help="Wait for every chosen device.")] = False,  # noqa: FBT002
+    broker: BrokerOption = None,
+    wait_devices: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for enough devices.")
+    ] = 60.0,
+    state: StateOption = None,
+    output: FormatOption = Format.DEFAULT,
+) -> None:
+    """Run a Flower app on the fleet, through the running gateway or one for this run."""
+    from windflower.cli.run import show_run  # noqa: PLC0415
+    from windflower.pipeline.job import JobRequest  # noqa: PLC0415
+    from windflower.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings(state=state, broker=broker)
+    request = JobRequest(
+        app=folder,
+        state=settings.state,
+        overrides=config or [],
+        seed=seed,
+        is_strict=strict,
+        devices=devices,
+        limit=limit,
+        wait_devices_s=wait_devices,
+        broker=settings.broker,
+    )
+    _finish(show_run(request, is_json=output is Format.JSON), output)
+
+
+@app.command()
+def serve(
+    broker: BrokerOption = None,
+    broker_port: Annotated[int | None, typer.Option(help="Port of a broker of our own.")] = None,
+    blobs_host: Annotated[str | None, typer.Option(help="Address for blobs.")] = None,
+    blobs_port: Annotated[int | None, typer.Option(help="Port for blobs.")] = None,
+    blobs_url: Annotated[str | None, typer.Option(help="How devices reach blobs.")] = None,
+    topic_prefix: Annotated[str | None, typer.Option(help="Put before every topic.")] = None,
+    state: StateOption = None,
+    output: FormatOption = Format.DEFAULT,
+) -> None:
+    """Run the fleet's gateway until Ctrl-C."""
+    from windflower.cli.serve import serve_gateway  # noqa: PLC0415
+    from windflower.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings(
+        state=state,
+        broker=broker,
+        broker_port=broker_port,
+        blobs_host=blobs_host,
+        blobs_port=blobs_port,
+        blobs_url=blobs_url,
+        topic_prefix=topic_prefix,
+    )
+    serve = serve_gateway(settings, is_json=output is Format.JSON)
+    _run_until_signal(lambda: serve)
+
+
+@devices_app.command("ls")
+def list_devices(
+    limit: Annotated[int | None, typer.Option(min=1, help="Show the so many freshest.")] = None,
+    state: StateOption = None,
+    output: FormatOption = Format.DEFAULT,
+) -> None:
+    """List devices, the one that was heard last first."""
+    from windflower.cli.devices import show_devices  # noqa: PLC0415
+    from windflower.settings import load_settings  # noqa: PLC0415
+
+    show_devices(load_settings(state=state).state, limit=limit, is_json=output is Format.JSON)
+
+
+def _finish(work: Coroutine[Any, Any, dict[str, Any]], output: Format) -> None:
+    """Run a command to its end, print its JSON as the last line, and exit with its code."""
+    try:
+        answer = _run_until_signal(lambda: work)
+    except WindflowerError as error:
+        if output is Format.JSON:
+            typer.echo(json.dumps({"success": False, "error-message": str(error)}))
+        raise
+    if output is Format.JSON:
+        typer.echo(json.dumps(answer))
+    raise typer.Exit(0 if answer["success"] else 65)
+
+
+def _run_until_signal(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:  # noqa: ANN401
+    """Run a coroutine; Ctrl-C and SIGTERM cancel it, so that it ends every child."""
+
+    async def watch() -> Any:  # noqa: ANN401 - as the coroutine
+        task = asyncio.ensure_future(work())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        return await task
+
+    try:
+        return asyncio.run(watch())
+    except asyncio.CancelledError:
+        raise typer.Exit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""`windflower run`: one app, with progress for a person."""
+
+import sys
+from typing import Any
+
+from windflower.observe.sentences import sentence
+from windflower.pipeline.job import JobRequest, JobResult, run_job
+
+
+async def show_run(request: JobRequest, *, is_json: bool) -> dict[str, Any]:
+    """Run a job and say on standard error how it goes; return the answer for scripts."""
+    result = await run_job(request, say, output=sys.stderr if is_json else None)
+    if not is_json:
+        sys.stderr.write(_last_line(result) + "\n")
+    return answer(result)
+
+
+def answer(result: JobResult) -> dict[str, Any]:
+    """Return a result as commands print it with --format json."""
+    fields: dict[str, Any] = {
+        "success": result.success,
+        "run-id": result.run,
+        "rounds": result.result.get("rounds", 0),
+        "metrics": result.result.get("metrics", {}),
+        "devices": result.devices,
+        "replies": result.replies,
+        "seconds": result.seconds,
+        "broker": result.broker,
+        "model-hash": result.result.get("model-hash"),
+        "model-file": result.result.get("model-file"),
+    }
+    if not result.success:
+        fields["error-message"] = result.reason
+    return fields
+
+
+def say(line: dict[str, Any]) -> None:
+    """Write what matters to a person, one line an event."""
+    text = sentence(line)
+    if text:
+        sys.stderr.write(f"  {text}\n")
+        sys.stderr.flush()
+
+
+def _last_line(result: JobResult) -> str:
+    if not result.success:
+        return f"Run {result.run} failed: {result.reason}"
+    counts = result.replies
+    replies = f"{counts['ok']} replies ok, {counts['failed']} failed, {counts['late']} late"
+    model = result.result.get("model-hash")
+    kept = f" The model is {model[:12]}, kept in {result.result['model-file']}." if model else ""
+    return f"Run {result.run} ended after {result.seconds} s: {replies}.{kept}"

@@ -1,0 +1,33 @@
+"""`windflower serve`: the gateway in the foreground."""
+
+import asyncio
+import json
+import sys
+
+from windflower.cli.exit_codes import exit_code
+from windflower.compose import StateFolder, open_gateway, serve_until
+from windflower.errors import WindflowerError
+from windflower.settings import Settings
+
+
+async def serve_gateway(settings: Settings, *, is_json: bool) -> None:
+    """Serve until cancelled; says on one line that it serves, or why it does not."""
+    try:
+        async with open_gateway(settings) as gateway:
+            if is_json:
+                sys.stdout.write(StateFolder(settings.state).card.read_text())
+            else:
+                broker = f"{gateway.broker} ({gateway.broker_name})"
+                sys.stdout.write(f"The gateway serves. Broker: {broker}. Ctrl-C ends it.\n")
+            sys.stdout.flush()
+            await serve_until(gateway, asyncio.Event())
+    except WindflowerError as error:
+        if not is_json:
+            raise
+        answer = {
+            "success": False,
+            "error-type": type(error).__name__,
+            "error-message": str(error),
+        }
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.exit(exit_code(error))

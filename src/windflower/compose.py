@@ -1,0 +1,227 @@
+"""Chooses adapters: the one place that knows which gateway stands on what."""
+
+import asyncio
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from windflower.adapters.local.blob_folder import BlobFolder, blob_endpoint
+from windflower.adapters.local.broker import LocalBroker
+from windflower.adapters.local.event_file import EventFile
+from windflower.adapters.local.files import write_durably
+from windflower.adapters.local.fleet_link import MqttFleetLink
+from windflower.adapters.local.http_server import HttpServer
+from windflower.adapters.local.journal import SqliteJournal
+from windflower.adapters.local.mqtt import BrokerAddress
+from windflower.core.events import GatewayStarted
+from windflower.errors import FleetTaken, GatewayUnavailable
+from windflower.gateway.desk import Desk
+from windflower.gateway.feed import Feed
+from windflower.gateway.fleet import Fleet, FleetPorts, SystemClock
+from windflower.gateway.line import LineServer, SocketLine
+from windflower.settings import Settings
+from windflower.wire.sealing import KEY_BYTES, Signer
+from windflower.wire.topics import Topics
+
+_SOCKET_PATH_BYTES: Final = 100
+"""A unix socket's path has at most 108 bytes on Linux, 104 elsewhere."""
+
+
+class StateFolder:
+    """The one folder in which a fleet's gateway keeps everything."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().absolute()
+        self.journal = self.path / "journal.db"
+        self.blobs = self.path / "blobs"
+        self.broker = self.path / "broker"
+        self.runs = self.path / "runs"
+        self.events = self.path / "events.jsonl"
+        self.card = self.path / "gateway.json"
+        self.lock = self.path / "gateway.lock"
+
+    @property
+    def socket(self) -> Path:
+        """Where the gateway listens for runs; elsewhere if the folder's path is too long."""
+        path = self.path / "gateway.sock"
+        if len(str(path).encode()) <= _SOCKET_PATH_BYTES:
+            return path
+        name = hashlib.sha256(str(self.path).encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"windflower-{os.getuid()}-{name}.sock"
+
+    def secret(self, name: str) -> bytes:
+        """Return a secret of the fleet, made at the first call; only this user can read it."""
+        path = self.path / "keys" / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_durably(path, secrets.token_bytes(KEY_BYTES), mode=0o600)
+        return path.read_bytes()
+
+    def gateway(self) -> dict[str, Any]:
+        """Return what the running gateway says of itself.
+
+        Raises:
+            GatewayUnavailable: none runs here.
+        """
+        try:
+            return dict(json.loads(self.card.read_text()))
+        except (OSError, ValueError) as error:
+            raise GatewayUnavailable(
+                f"no gateway runs on {self.path}: start one with `windflower serve`"
+            ) from error
+
+    def line(self) -> SocketLine:
+        """Return a line to the running gateway; raises GatewayUnavailable."""
+        self.gateway()
+        return SocketLine(self.socket)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningGateway:
+    """A gateway at work.
+
+    Attributes:
+        fleet: its devices.
+        desk: where runs are served.
+        feed: its events.
+        broker: the broker's address.
+        broker_name: mosquitto or iotcore where it is our own, else "external".
+    """
+
+    fleet: Fleet
+    desk: Desk
+    feed: Feed
+    broker: BrokerAddress
+    broker_name: str
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
+    """Start a gateway on its state folder, and end all of it on leaving.
+
+    Raises:
+        FleetTaken: a gateway runs on this folder already.
+        BrokerUnavailable, BrokerRefused, PortTaken, ConfigError: as they say.
+    """
+    state = StateFolder(settings.state)
+    state.path.mkdir(parents=True, exist_ok=True)
+    with _Lock(state):
+        broker = await _start_broker(settings, state)
+        try:
+            async with _gateway(settings, state, broker) as gateway:
+                yield gateway
+        finally:
+            if broker.own is not None:
+                await broker.own.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class _Broker:
+    address: BrokerAddress
+    name: str
+    own: LocalBroker | None
+
+
+async def _start_broker(settings: Settings, state: StateFolder) -> _Broker:
+    if settings.broker is None:
+        own = LocalBroker(state.broker, port=settings.broker_port)
+        address = await own.start()
+        return _Broker(address, own.name, own)
+    address = BrokerAddress.parse(
+        settings.broker,
+        ca=settings.broker_ca,
+        certificate=settings.broker_certificate,
+        key=settings.broker_key,
+    )
+    return _Broker(address, "external", None)
+
+
+@asynccontextmanager
+async def _gateway(
+    settings: Settings, state: StateFolder, broker: _Broker
+) -> AsyncIterator[RunningGateway]:
+    blobs = BlobFolder(state.blobs, secret=state.secret("blobs"))
+    endpoint = HttpServer(blob_endpoint(blobs), host=settings.blobs_host, port=settings.blobs_port)
+    port = await endpoint.start()
+    blobs.base_url = settings.blobs_url or f"http://{settings.blobs_host}:{port}"
+    signer = Signer(state.secret("signing"))
+    link = MqttFleetLink(
+        broker.address,
+        fleet=hashlib.sha256(signer.public_key.encode()).hexdigest()[:12],
+        topics=Topics(settings.topic_prefix),
+    )
+    journal = SqliteJournal(state.journal)
+    clock = SystemClock()
+    events = EventFile(state.events)
+    feed = Feed(events)
+    ports = FleetPorts(link, link.replies, link.presence, blobs, journal, clock)
+    fleet = Fleet(ports, signer=signer, feed=feed, broker=str(broker.address))
+    desk = Desk(fleet, journal=journal, blobs=blobs, clock=clock, feed=feed)
+    server = LineServer(desk, feed, state.socket)
+    try:
+        memory = await fleet.start()
+        desk.restore(memory.runs, memory.last_number)
+        await server.start()
+        feed.report(GatewayStarted(broker=str(broker.address), blobs=blobs.base_url))
+        write_durably(state.card, _card(state.socket, broker, blobs.base_url, signer.public_key))
+        yield RunningGateway(fleet, desk, feed, broker.address, broker.name)
+    finally:
+        state.card.unlink(missing_ok=True)
+        await server.stop()
+        await fleet.stop()
+        await endpoint.stop()
+        events.close()
+
+
+def _card(socket: Path, broker: _Broker, blobs_url: str, key: str) -> bytes:
+    card = {
+        "success": True,
+        "pid": os.getpid(),
+        "socket": str(socket),
+        "broker": str(broker.address),
+        "broker-name": broker.name,
+        "broker-pid": broker.own.pid if broker.own else None,
+        "blobs": blobs_url,
+        "key": key,
+    }
+    return json.dumps(card).encode() + b"\n"
+
+
+class _Lock:
+    """One gateway a folder: the lock is the kernel's, so that it dies with its holder."""
+
+    def __init__(self, state: StateFolder) -> None:
+        self._state = state
+
+    def __enter__(self) -> None:
+        self._file = self._state.lock.open("w")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise FleetTaken(
+                f"a gateway already runs on {self._state.path}: stop it, or choose another --state"
+            ) from error
+        self._state.card.unlink(missing_ok=True)
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+async def serve_until(gateway: RunningGateway, stop: asyncio.Event) -> None:
+    """Serve until told to stop; raises what ended the gateway if it was something else."""
+    failed = asyncio.create_task(gateway.fleet.failed())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if failed.done():
+        raise failed.result()
+    failed.cancel()

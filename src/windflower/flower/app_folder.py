@@ -1,0 +1,225 @@
+"""A Flower app as a folder: its pyproject, its configuration, and the bundle that devices get.
+
+Nothing here imports flwr or the app.
+"""
+
+import hashlib
+import io
+import stat
+import tomllib
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from windflower.errors import AppError, ConfigError
+from windflower.wire.blobs import BlobRef
+
+ConfigValue = bool | int | float | str
+
+BUNDLE_BYTES: Final = 10 * 1024 * 1024
+"""As Flower: an app bundle larger than this holds what does not belong in one."""
+
+_INCLUDED: Final = (".py", ".toml", ".md", ".yaml", ".yml", ".json", ".jsonl")
+"""As Flower's app bundle (flwr build): what runs there runs here, and data stays where it is."""
+
+_EXCLUDED_FOLDERS: Final = frozenset(
+    {"build", "dist", "eggs", "lib", "lib64", "parts", "venv", "env", "ENV"}
+)
+_ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class AppFolder:
+    """A Flower app that can be run.
+
+    Attributes:
+        path: the folder.
+        name: the project's name.
+        server: the ServerApp, as "module:attribute".
+        client: the ClientApp, as "module:attribute".
+        config: the run configuration's defaults, nested keys joined by dots.
+        prepare: a script that makes data folders for simulated devices, if the app has one.
+    """
+
+    path: Path
+    name: str
+    server: str
+    client: str
+    config: Mapping[str, ConfigValue] = field(default_factory=dict)
+    prepare: str | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "AppFolder":
+        """Read an app's pyproject.toml.
+
+        Raises:
+            AppError: this folder is no Flower app; the message says what is missing.
+        """
+        file = path / "pyproject.toml"
+        if not file.is_file():
+            raise AppError(f"{path} is no Flower app: it has no pyproject.toml")
+        try:
+            project = tomllib.loads(file.read_text())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise AppError(f"{file} is not TOML: {error}") from error
+        app = _table(project, "tool", "flwr", "app")
+        if not app:
+            raise AppError(f"{file} has no [tool.flwr.app]: {path} is no Flower app")
+        components = _table(app, "components")
+        return cls(
+            path=path,
+            name=str(_table(project, "project").get("name") or path.name),
+            server=_component(file, components, "serverapp"),
+            client=_component(file, components, "clientapp"),
+            config=dict(_flatten(_table(app, "config"))),
+            prepare=_table(project, "tool", "windflower", "simulation").get("prepare"),
+        )
+
+    def override(self, pairs: list[str]) -> dict[str, ConfigValue]:
+        """Read `key=value` overrides of the run configuration, as Flower spells them.
+
+        Raises:
+            ConfigError: not `key=value`, a key that the app does not have, or another type.
+        """
+        overrides: dict[str, ConfigValue] = {}
+        for text in pairs:
+            overrides |= parse_config(text, key="run-config")
+        for key, value in overrides.items():
+            self._check(key, value)
+        return overrides
+
+    def _check(self, key: str, value: ConfigValue) -> None:
+        if key not in self.config:
+            known = ", ".join(sorted(self.config)) or "none"
+            raise ConfigError(f"{self.name} has no option {key!r}; it has: {known}", key=key)
+        default = self.config[key]
+        is_number = isinstance(default, float) and isinstance(value, int)
+        if type(value) is not type(default) and not (is_number and not isinstance(value, bool)):
+            wanted = type(default).__name__
+            raise ConfigError(f"{key} is a {wanted} in {self.name}, not {value!r}", key=key)
+
+
+def parse_config(text: str, *, key: str) -> dict[str, ConfigValue]:
+    """Read `a=1 b="two"`: TOML values, separated by spaces, as Flower's command line takes them.
+
+    Raises:
+        ConfigError: something else.
+    """
+    lines = "\n".join(_split_outside_quotes(text))
+    try:
+        return dict(_flatten(tomllib.loads(lines)))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f'{text!r} is not key=value (texts in quotes: name="a b"): {error}', key=key
+        ) from error
+
+
+def load_defaults(folder: Path) -> dict[str, ConfigValue]:
+    """Return the run configuration's defaults of an app that was unpacked."""
+    return dict(AppFolder.read(folder).config)
+
+
+def fuse(defaults: Mapping[str, ConfigValue], given: Mapping[str, Any]) -> dict[str, ConfigValue]:
+    """Put overrides over defaults; an int given for a float becomes one."""
+    fused = dict(defaults)
+    for key, value in given.items():
+        fused[key] = float(value) if isinstance(fused.get(key), float) else value
+    return fused
+
+
+# ---------------------------------------------------------------------------------- bundles
+
+
+def make_bundle(app: AppFolder) -> tuple[BlobRef, bytes]:
+    """Zip what devices need: the same folder gives the same bytes.
+
+    Raises:
+        AppError: more than fits in a bundle.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for name, path in _files(app.path):
+            info = zipfile.ZipInfo(name, _ZIP_DATE)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = 0o644 << 16
+            bundle.writestr(info, path.read_bytes())
+    data = buffer.getvalue()
+    if len(data) > BUNDLE_BYTES:
+        raise AppError(f"{app.path} makes a bundle of {len(data):,} bytes, {BUNDLE_BYTES:,} fit")
+    return BlobRef(hashlib.sha256(data).hexdigest(), len(data)), data
+
+
+def unpack_bundle(bundle: Path, folder: Path) -> None:
+    """Unpack a bundle into an empty folder.
+
+    Raises:
+        AppError: a name that escapes the folder, a link, or more than a bundle may hold.
+    """
+    with zipfile.ZipFile(bundle) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > 10 * BUNDLE_BYTES:
+            raise AppError("an app bundle unpacks to more than any app needs")
+        for member in members:
+            name = PurePosixPath(member.filename)
+            is_link = stat.S_ISLNK(member.external_attr >> 16)
+            if name.is_absolute() or ".." in name.parts or is_link or "\\" in member.filename:
+                raise AppError(f"an app bundle holds {member.filename!r}: refused")
+            if not member.is_dir():
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(archive.read(member))
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        hidden = any(p.startswith(".") or p == "__pycache__" for p in parts)
+        if hidden or parts[0] in _EXCLUDED_FOLDERS:
+            continue
+        if path.is_file() and not path.is_symlink() and path.suffix in _INCLUDED:
+            yield "/".join(parts), path
+
+
+# ----------------------------------------------------------------------------------- reading
+
+
+def _table(value: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    for key in keys:
+        value = value.get(key, {})
+        if not isinstance(value, dict):
+            return {}
+    return dict(value)
+
+
+def _component(file: Path, components: Mapping[str, Any], name: str) -> str:
+    text = components.get(name)
+    if not isinstance(text, str) or text.count(":") != 1:
+        raise AppError(f'{file}: [tool.flwr.app.components] lacks {name} = "module:attribute"')
+    return text
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, ConfigValue]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, bool | int | float | str):
+            yield f"{prefix}{key}", value
+        else:
+            raise AppError(f"run configuration {prefix}{key} is a {type(value).__name__}")
+
+
+def _split_outside_quotes(text: str) -> Iterator[str]:
+    word, quote = "", ""
+    for character in text.strip():
+        if character in "\"'" and quote in ("", character):
+            quote = "" if quote else character
+        if character.isspace() and not quote:
+            if word:
+                yield word
+            word = ""
+        else:
+            word += character
+    if word:
+        yield word

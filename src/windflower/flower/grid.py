@@ -1,0 +1,266 @@
+"""Flower's Grid over a fleet: idempotent, thread-safe, woken by arrival, never polling.
+
+A command's id follows from what is asked of whom for how often, so that a run that starts again
+executes its ServerApp from the top: what was settled answers at once, what is open is adopted, what
+is new is sent.
+"""
+
+import hashlib
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+from flwr.app import DEFAULT_TTL, Message, Metadata, RecordDict
+from flwr.app import Error as FlowerError
+from flwr.serverapp import Grid
+
+from windflower.core.identity import command_id, device_seed, node_of, run_integer
+from windflower.errors import ConfigError, MalformedMessage
+from windflower.flower.private import SUPERLINK_NODE, make_message
+from windflower.flower.records import from_content, to_packing, write_pack
+from windflower.gateway.line import RunLine
+from windflower.ports import RunRecord, Settlement
+from windflower.wire.content import Content, finish, pack_inline
+from windflower.wire.limits import INLINE_PACK_BYTES
+from windflower.wire.messages import Command, Failure, method_of
+
+UNREADABLE: Final = 4
+UNKNOWN_NODE: Final = 5
+"""Flower's error codes (flwr.common.constant.ErrorCode)."""
+
+
+class FleetGrid(Grid):
+    """Lets an unmodified ServerApp work with devices that are reached over a gateway.
+
+    A device that is offline, late or failing answers with a Flower `Error`, so that a strategy
+    counts a failure and goes on. Replies come sorted by node id, whatever the order of arrival;
+    their arrays are read when they are asked for.
+
+    Args:
+        line: the gateway.
+        run: the run that the app is executed for.
+    """
+
+    def __init__(self, line: RunLine, run: RunRecord) -> None:
+        self._line = line
+        self._record = run
+        self._run: Any = SimpleNamespace(run_id=run_integer(run.run), run=run.run)
+        self._lock = threading.RLock()
+        self._owner = threading.current_thread()
+        self._rosters = 0
+        self._pulls = 0
+        self._devices: dict[int, str] = {}
+        self._asked: Counter[tuple[str, ...]] = Counter()
+        self._worked: Counter[tuple[str, str]] = Counter()
+        self._sent: dict[str, Metadata] = {}
+        self._refused: dict[str, str] = {}
+
+    # ------------------------------------------------------------------------ Flower's side
+
+    def set_run(self, run: Any) -> None:  # noqa: ANN401 - an int up to 1.27, then a Run
+        """Accept what Flower sets; a grid serves the one run that it was made for."""
+        self._run = run if hasattr(run, "run_id") else self._run
+
+    @property
+    def run(self) -> Any:  # noqa: ANN401 - Flower's Run, of which apps read `run_id`
+        """The run, as Flower shows it."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Build a message (deprecated by Flower in favour of its constructor)."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the node ids of the devices that may be asked, ascending.
+
+        The app's own thread is told the same as when this run was executed before; other threads
+        get what that thread got last.
+        """
+        with self._lock:
+            if threading.current_thread() is self._owner or not self._rosters:
+                devices = self._line.roster(self._record.run, self._rosters)
+                self._rosters += 1
+                self._devices = _by_node(devices) | self._devices
+                self._present = sorted(node_of(device) for device in devices)
+            return list(self._present)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Send messages without waiting for answers; return their ids, in order."""
+        with self._lock:
+            commands, ids = self._commands(messages)
+            if commands:
+                self._line.push(self._record.run, commands)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the answers that have arrived for these messages; never waits."""
+        wanted = list(message_ids)
+        with self._lock:
+            answers = [self._refusal(i) for i in wanted if i in self._refused]
+            ids = [i for i in wanted if i in self._sent]
+            settlements = self._line.pull(self._record.run, self._pulls, ids) if ids else []
+            self._pulls += bool(settlements)
+        return _sorted([*answers, *(self._answer(s) for s in settlements)])
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Send messages and wait until each is answered or given up.
+
+        Args:
+            messages: what to send.
+            timeout: seconds; what is not answered by then is answered by an Error. None waits for
+                as long as the messages live (`ttl`).
+        """
+        with self._lock:
+            commands, ids = self._commands(messages)
+        answers = [self._refusal(i) for i in ids if i in self._refused]
+        if commands:
+            phase = hashlib.sha256("\n".join(ids).encode()).hexdigest()
+            settlements = self._line.ask(self._record.run, phase, commands, timeout_s=timeout)
+            answers += [self._answer(settlement) for settlement in settlements]
+        return _sorted(answers)
+
+    # --------------------------------------------------------------------------- to the wire
+
+    def _commands(self, messages: Iterable[Message]) -> tuple[list[Command], list[str]]:
+        """Make commands; what several messages share is encoded and stored once."""
+        contents: dict[int, tuple[RecordDict, Content]] = {}
+        commands: list[Command] = []
+        ids: list[str] = []
+        for message in messages:
+            records = message.content
+            if id(records) not in contents:
+                # The records are kept too: their id may not be given to others meanwhile.
+                contents[id(records)] = (records, self._content(records))
+            content = contents[id(records)][1]
+            device = self._device(message.metadata.dst_node_id)
+            id_ = self._identify(device or "", message.metadata, content)
+            self._sent[id_] = message.metadata
+            ids.append(id_)
+            if device is None:
+                node = message.metadata.dst_node_id
+                self._refused[id_] = f"no device of this fleet has the node id {node}"
+            else:
+                commands.append(self._command(id_, device, message.metadata, content))
+        return commands, ids
+
+    def _content(self, records: RecordDict) -> Content:
+        packing = to_packing(records)
+        if packing.size_bytes <= INLINE_PACK_BYTES:
+            return pack_inline(packing)
+        with tempfile.NamedTemporaryFile(prefix="windflower-", delete=False) as file:
+            path = Path(file.name)
+        try:
+            ref = write_pack(packing, path)
+            self._line.adopt(path, ref)
+        finally:
+            path.unlink(missing_ok=True)
+        return finish(packing, ref)
+
+    def _identify(self, device: str, metadata: Metadata, content: Content) -> str:
+        asked = (device, metadata.message_type, metadata.group_id, content.digest)
+        self._asked[asked] += 1
+        return command_id(
+            run=self._record.run,
+            device=device,
+            message_type=metadata.message_type,
+            group=metadata.group_id,
+            content_digest=content.digest,
+            occurrence=self._asked[asked],
+        )
+
+    def _command(self, id_: str, device: str, metadata: Metadata, content: Content) -> Command:
+        run = self._record
+        self._worked[device, metadata.message_type] += 1
+        return Command(
+            id=id_,
+            client=device,
+            method=method_of(metadata.message_type),
+            type=metadata.message_type,
+            group=metadata.group_id,
+            run=run.run,
+            number=run.number,
+            epoch=run.epoch,
+            floor=0,  # the gateway knows
+            ttl_s=metadata.ttl or DEFAULT_TTL,
+            created_at=metadata.created_at,
+            content=content,
+            bundle=run.bundle,
+            config=run.config,
+            seed=device_seed(
+                run_seed=run.seed,
+                device=device,
+                message_type=metadata.message_type,
+                occurrence=self._worked[device, metadata.message_type],
+            ),
+        )
+
+    def _device(self, node: int) -> str | None:
+        if node not in self._devices:
+            self.get_node_ids()  # an app may keep node ids from elsewhere: look once more
+        return self._devices.get(node)
+
+    # ------------------------------------------------------------------------- from the wire
+
+    def _answer(self, settlement: Settlement) -> Message:
+        reply = settlement.reply
+        failure = settlement.failure or (reply.failure if reply is not None else None)
+        content: RecordDict | None = None
+        if reply is not None and failure is None:
+            try:
+                key = reply.path
+                pack = self._line.locate(key) if key is not None else None
+                content = from_content(reply.content, pack)
+            except MalformedMessage as error:
+                failure = Failure(
+                    UNREADABLE, f"{settlement.device} sent what is no answer: {error}"
+                )
+        return self._message(settlement.id, node_of(settlement.device), content, failure)
+
+    def _refusal(self, id_: str) -> Message:
+        node = self._sent[id_].dst_node_id
+        return self._message(id_, node, None, Failure(UNKNOWN_NODE, self._refused[id_]))
+
+    def _message(
+        self, id_: str, node: int, content: RecordDict | None, failure: Failure | None
+    ) -> Message:
+        sent = self._sent[id_]
+        metadata = Metadata(
+            run_id=run_integer(self._record.run),
+            message_id=f"{id_}-reply",
+            src_node_id=node,
+            dst_node_id=SUPERLINK_NODE,
+            reply_to_message_id=id_,
+            group_id=sent.group_id,
+            created_at=time.time(),
+            ttl=sent.ttl,
+            message_type=sent.message_type,
+        )
+        if failure is not None:
+            return make_message(metadata, error=FlowerError(failure.code, failure.reason))
+        return make_message(metadata, content=content)
+
+
+def _by_node(devices: Sequence[str]) -> dict[int, str]:
+    by_node = {node_of(device): device for device in devices}
+    if len(by_node) != len(set(devices)):
+        raise ConfigError("two device ids have the same node id: rename one of them", key="device")
+    return by_node
+
+
+def _sorted(messages: list[Message]) -> list[Message]:
+    """Sort by node id: sums of floats depend on their order."""
+    return sorted(messages, key=lambda message: message.metadata.src_node_id)

@@ -1,0 +1,42 @@
+"""Runs legacy apps (`server_fn`, `NumPyClient`) so that their result depends on the replies only.
+
+Flower's own loop for them collects answers in a set, ordered by address, and gives another result
+each time. Its public `DefaultWorkflow` sends a round as one batch, in the order that it was given.
+"""
+
+from typing import Any
+
+from flwr.app import ArrayRecord, Context
+from flwr.server import LegacyContext, ServerConfig
+from flwr.server.client_manager import SimpleClientManager
+from flwr.server.client_proxy import ClientProxy
+from flwr.server.criterion import Criterion
+from flwr.server.strategy import FedAvg
+from flwr.server.workflow import DefaultWorkflow
+from flwr.serverapp import Grid
+
+
+class OrderedClientManager(SimpleClientManager):
+    """Samples from clients in a fixed order: Flower's own goes by the order of registration."""
+
+    def sample(
+        self,
+        num_clients: int,
+        min_num_clients: int | None = None,
+        criterion: Criterion | None = None,
+    ) -> list[ClientProxy]:
+        """Sample clients from the sorted ids, with the run's seeded random source."""
+        self.clients = dict(sorted(self.clients.items()))
+        return super().sample(num_clients, min_num_clients, criterion)
+
+
+def run_server_fn(components: Any, grid: Grid, context: Context) -> ArrayRecord | None:  # noqa: ANN401 - ServerAppComponents, whose place moved
+    """Run a legacy app's components; return the final parameters, if there are any."""
+    legacy = LegacyContext(
+        context=context,
+        config=components.config or ServerConfig(),
+        strategy=components.strategy or FedAvg(),
+        client_manager=components.client_manager or OrderedClientManager(),
+    )
+    DefaultWorkflow()(grid, legacy)
+    return legacy.state.array_records.get("parameters")

@@ -1,0 +1,36 @@
+"""Imports a component of a Flower app from its folder."""
+
+import importlib
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from windflower.errors import AppError
+
+
+def load_component(folder: Path, reference: str, kind: type) -> Any:  # noqa: ANN401 - `kind` says
+    """Import `module:attribute` from an app's folder. One app a process: modules stay loaded.
+
+    Raises:
+        AppError: it does not import, or is something else; the traceback is in the message.
+    """
+    module_name, attribute = reference.split(":")
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    try:
+        component = getattr(importlib.import_module(module_name), attribute)
+    except Exception as error:  # the app is anybody's code, and may raise anything
+        raise AppError(f"{reference} does not import:\n{traceback_of(error)}") from error
+    if not isinstance(component, kind):
+        raise AppError(f"{reference} is a {type(component).__name__}, not a {kind.__name__}")
+    return component
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return an exception's traceback as Python prints it, without our own frames."""
+    own = str(Path(__file__).parent)
+    summary = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in summary if not f.filename.startswith((own, "<frozen importlib"))]
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)]
+    return "".join([*lines, *traceback.format_exception_only(error)]).rstrip()

@@ -1,0 +1,48 @@
+"""Every name of Flower that is not public, in one place, with the releases that it was seen in.
+
+Tested on flwr 1.41.0.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from flwr.app import Error as FlowerError
+from flwr.app import Message, Metadata, RecordDict
+from flwr.serverapp import ServerApp
+
+SUPERLINK_NODE = 1
+"""`flwr.common.constant.SUPERLINK_NODE_ID`, the sender of every command (1.13 to 1.42)."""
+
+
+def set_identity(run_id: int) -> None:
+    """Tell Flower which run this process is. One process can be one run only.
+
+    From 1.38 on `Message(content, dst_node_id, ...)` reads these class attributes.
+    """
+    try:
+        from flwr.supercore.task_identity import TaskIdentity  # noqa: PLC0415 - absent before 1.38
+    except ImportError:
+        return
+    TaskIdentity.run_id = run_id
+    TaskIdentity.node_id = SUPERLINK_NODE
+    TaskIdentity.task_id = 1
+
+
+def make_message(
+    metadata: Metadata, *, content: RecordDict | None = None, error: FlowerError | None = None
+) -> Message:
+    """Build a message with the metadata that it had elsewhere.
+
+    `Message(metadata=...)` is marked internal, and is there in 1.22 to 1.42.
+    """
+    make = cast("Callable[..., Message]", Message)
+    if error is not None:
+        return make(error=error, metadata=metadata)
+    return make(content=content, metadata=metadata)
+
+
+def server_fn_of(app: ServerApp) -> Callable[..., Any] | None:
+    """Return a legacy app's `server_fn`, None for an app with a main function (1.8 to 1.42)."""
+    if getattr(app, "_main", None) is not None:
+        return None
+    return cast("Callable[..., Any] | None", getattr(app, "_server_fn", None))

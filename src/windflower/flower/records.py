@@ -1,0 +1,190 @@
+"""Flower's records to the wire's content and back, bit for bit."""
+
+import hashlib
+import mmap
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, cast
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from windflower.errors import LocalProtocolError, MalformedMessage
+from windflower.wire.blobs import BlobRef
+from windflower.wire.content import (
+    PACK_PREFIX_BYTES,
+    ArrayEntry,
+    Arrays,
+    Content,
+    Packing,
+    Record,
+    Value,
+    Values,
+    finish,
+    merge,
+    pack_header_bytes,
+    pack_inline,
+    pack_records,
+    read_pack_header,
+)
+from windflower.wire.limits import INLINE_PACK_BYTES
+from windflower.wire.npy import HEADER_PREFIX_BYTES, check_npy
+
+NUMPY: Final = "numpy.ndarray"
+_FIRST_LOOK_BYTES: Final = 1024
+
+
+class LazyArray(Array):
+    """An array whose bytes are read when they are asked for.
+
+    An unmodified strategy that adds up updates one by one then needs memory for about one of them.
+    """
+
+    def __init__(
+        self, dtype: str, shape: tuple[int, ...], stype: str, read: Callable[[], bytes]
+    ) -> None:
+        # Not the base class's constructor: it would copy the bytes.
+        self.dtype = dtype
+        self.shape = shape
+        self.stype = stype
+        self.__dict__["_read"] = read
+
+    @property
+    def data(self) -> bytes:  # type: ignore[override]
+        """The array's bytes, read again at each call."""
+        return cast("bytes", self.__dict__["_read"]())
+
+
+# ------------------------------------------------------------------------------- to the wire
+
+
+def to_packing(records: RecordDict) -> Packing:
+    """Describe a message's records; raises LocalProtocolError for what the wire cannot say."""
+    described: list[tuple[str, Record]] = []
+    data: list[bytes] = []
+    for name, record in records.items():
+        if isinstance(record, ArrayRecord):
+            entries = []
+            for key, array in record.items():
+                piece = array.data
+                data.append(piece)
+                shape = tuple(int(n) for n in array.shape)
+                entries.append(ArrayEntry(key, array.dtype, shape, array.stype, len(piece)))
+            described.append((name, Arrays(tuple(entries))))
+        elif isinstance(record, MetricRecord | ConfigRecord):
+            kind = "metrics" if isinstance(record, MetricRecord) else "configs"
+            described.append((name, to_values(kind, record)))
+        else:
+            raise LocalProtocolError(f"{name!r} is no record but a {type(record).__name__}")
+    return pack_records(described, data)
+
+
+def to_values(kind: str, record: Any) -> Values:  # noqa: ANN401 - any mapping of plain values
+    """Describe named values."""
+    return Values(kind, tuple((str(key), _plain(value)) for key, value in record.items()))
+
+
+def to_content(records: RecordDict, write_to: Path) -> Content:
+    """Put records into a content; a pack that is too large for a message goes to a file.
+
+    Args:
+        records: what the app sends.
+        write_to: where the pack goes; durable on return. Nothing is written for a small one.
+    """
+    packing = to_packing(records)
+    if packing.size_bytes <= INLINE_PACK_BYTES:
+        return pack_inline(packing)
+    return finish(packing, write_pack(packing, write_to))
+
+
+def write_pack(packing: Packing, path: Path) -> BlobRef:
+    """Write a pack to a file, sync it, and name it."""
+    digest, size = hashlib.sha256(), 0
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        for chunk in packing.chunks():
+            digest.update(chunk)
+            size += len(chunk)
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    return BlobRef(digest.hexdigest(), size)
+
+
+# ----------------------------------------------------------------------------- from the wire
+
+
+def from_content(content: Content, pack: Path | None) -> RecordDict:
+    """Return Flower's records, their arrays lazy; raises MalformedMessage.
+
+    Args:
+        content: what came; an inline pack stands in it.
+        pack: the file of a pack that is not inline; it must stay while the records are used.
+    """
+    source = _Source(content.inline, pack) if content.pack is not None else None
+    packed = source.header() if source is not None else {}
+    result = RecordDict()
+    for name, record in merge(content, packed):
+        if isinstance(record, Values):
+            result[name] = from_values(record)
+            continue
+        arrays = ArrayRecord()
+        for entry in record.entries:
+            assert source is not None  # noqa: S101 - `merge` found the record in its pack
+            source.check(entry)
+            # Not ArrayRecord({...}): that would read and copy every array.
+            arrays[entry.name] = LazyArray(
+                entry.dtype, entry.shape, entry.stype, source.reader(entry)
+            )
+        result[name] = arrays
+    return result
+
+
+def from_values(values: Values) -> MetricRecord | ConfigRecord:
+    """Return Flower's record of named values; raises MalformedMessage."""
+    plain = {key: list(v) if isinstance(v, tuple) else v for key, v in values.items}
+    try:
+        if values.kind == "metrics":
+            return MetricRecord(cast("Any", plain))
+        return ConfigRecord(cast("Any", plain))
+    except (TypeError, ValueError) as error:
+        raise MalformedMessage(f"a {values.kind} record holds what Flower refuses") from error
+
+
+class _Source:
+    """The bytes of one pack, in memory or mapped from a file."""
+
+    def __init__(self, inline: bytes | None, path: Path | None) -> None:
+        if inline is not None:
+            self._bytes: bytes | mmap.mmap = inline
+        elif path is not None:
+            with path.open("rb") as file:
+                self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        else:
+            raise MalformedMessage("a pack is missing")
+
+    def header(self) -> dict[str, Record]:
+        end = pack_header_bytes(self._bytes[:PACK_PREFIX_BYTES])
+        return read_pack_header(self._bytes[:end], pack_bytes=len(self._bytes))
+
+    def check(self, entry: ArrayEntry) -> None:
+        """Compare an array's own header with its description, before numpy believes it."""
+        if entry.stype != NUMPY:
+            return
+        look = self._bytes[entry.offset : entry.offset + min(entry.size_bytes, _FIRST_LOOK_BYTES)]
+        try:
+            check_npy(look, shape=entry.shape, size_bytes=entry.size_bytes)
+        except MalformedMessage:
+            end = entry.offset + min(entry.size_bytes, HEADER_PREFIX_BYTES)
+            check_npy(
+                self._bytes[entry.offset : end], shape=entry.shape, size_bytes=entry.size_bytes
+            )
+
+    def reader(self, entry: ArrayEntry) -> Callable[[], bytes]:
+        source, start, end = self._bytes, entry.offset, entry.offset + entry.size_bytes
+        return lambda: source[start:end]
+
+
+def _plain(value: Any) -> Value:  # noqa: ANN401 - Flower checked it
+    return tuple(value) if isinstance(value, list) else cast("Value", value)

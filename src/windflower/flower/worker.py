@@ -1,0 +1,228 @@
+"""The process that holds a user's ClientApp, warm between calls.
+
+Started by an agent, never imported by one: `python -m windflower.flower.worker FD` serves jobs on
+an inherited socket until its other end closes.
+"""
+
+import hashlib
+import os
+import random
+import secrets
+import socket
+import sys
+import tempfile
+import time
+from base64 import b64decode, b64encode
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from flwr.app import Context, Message, Metadata, RecordDict
+from flwr.clientapp import ClientApp
+
+from windflower.core.identity import node_of, run_integer
+from windflower.errors import AppError, MalformedMessage, WindflowerError
+from windflower.flower.app_folder import (
+    AppFolder,
+    ConfigValue,
+    fuse,
+    parse_config,
+    unpack_bundle,
+)
+from windflower.flower.loading import load_component, traceback_of
+from windflower.flower.private import SUPERLINK_NODE, make_message, set_identity
+from windflower.flower.records import from_content, to_content
+from windflower.ports import Done, Job
+from windflower.wire.blobs import BlobRef
+from windflower.wire.content import Content
+from windflower.wire.frames import frame, read_frame
+from windflower.wire.messages import Command, Failure
+
+LOAD_FAILED: Final = 1
+APP_RAISED: Final = 2
+UNREADABLE: Final = 3
+"""Flower's error codes (flwr.common.constant.ErrorCode)."""
+
+
+class Trainer:
+    """Calls one ClientApp, which stays loaded.
+
+    Args:
+        folder: where the app is unpacked.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._loaded: tuple[BlobRef | None, AppFolder, ClientApp] | None = None
+
+    def work(self, job: Job) -> Done:
+        """Do one job; whatever the app does wrong is a Failure in the answer."""
+        begun = time.monotonic()
+        try:
+            app, client = self._load(job)
+        except AppError as error:
+            return _failed(LOAD_FAILED, str(error), begun)
+        try:
+            content = from_content(job.command.content, job.pack)
+            state = _read_state(job.state)
+        except MalformedMessage as error:
+            return _failed(UNREADABLE, f"what arrived cannot be read: {error}", begun)
+        context = _context(job, app, state)
+        message = _message(job.command, content)
+        _seed(job)
+        try:
+            answer = client(message, context)
+            if not answer.has_content():
+                return _failed(answer.error.code, str(answer.error.reason), begun)
+            result = to_content(answer.content, job.update)
+            kept = _write_state(context.state)
+        except Exception as error:  # noqa: BLE001 - the app is anybody's code, and may raise anything
+            return _failed(APP_RAISED, traceback_of(error), begun)
+        return Done(result, kept, time.monotonic() - begun)
+
+    def _load(self, job: Job) -> tuple[AppFolder, ClientApp]:
+        if self._loaded is None:
+            unpack_bundle(job.bundle, self._folder)
+            app = AppFolder.read(self._folder)
+            client = load_component(self._folder, app.client, ClientApp)
+            self._loaded = (job.command.bundle, app, client)
+        loaded, app, client = self._loaded
+        if loaded != job.command.bundle:
+            raise AppError("one worker process holds one app")
+        return app, client
+
+
+def _context(job: Job, app: AppFolder, state: RecordDict) -> Context:
+    command = job.command
+    given = {key: value for key, value in command.config.items if not isinstance(value, tuple)}
+    node_config: dict[str, ConfigValue] = {"device-id": command.client}
+    return Context(
+        run_id=run_integer(command.run),
+        node_id=node_of(command.client),
+        node_config=node_config | parse_config(job.node_config, key="node-config"),
+        state=state,
+        run_config=fuse(app.config, given),
+    )
+
+
+def _message(command: Command, content: RecordDict) -> Message:
+    set_identity(run_integer(command.run))
+    metadata = Metadata(
+        run_id=run_integer(command.run),
+        message_id=command.id,
+        src_node_id=SUPERLINK_NODE,
+        dst_node_id=node_of(command.client),
+        reply_to_message_id="",
+        group_id=command.group,
+        created_at=command.created_at,
+        ttl=command.ttl_s,
+        message_type=command.type,
+    )
+    return make_message(metadata, content=content)
+
+
+def _seed(job: Job) -> None:
+    """Seed the sources that apps draw from: by the run's seed, else by the device's own secret."""
+    seed = job.command.seed
+    if seed is None:
+        text = f"{job.secret} {job.command.id}".encode()
+        seed = hashlib.sha256(text).hexdigest()[:16]
+    random.seed(int(seed, 16))
+    np.random.seed(int(seed, 16) % (1 << 32))  # noqa: NPY002 - the one that apps draw from
+    torch: Any = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(int(seed, 16) % (1 << 63))
+
+
+def _read_state(state: bytes | None) -> RecordDict:
+    if state is None:
+        return RecordDict()
+    values, pack = read_frame(_Bytes(state)), state[_frame_bytes(state) :]
+    content = Content.from_json(values)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(pack)
+        file.flush()
+        return from_content(content, Path(file.name) if pack else None)
+
+
+def _write_state(records: RecordDict) -> bytes | None:
+    """Return the state as a frame that describes it and the pack; None where there is none."""
+    if not records:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pack"
+        content = to_content(records, path)
+        pack = path.read_bytes() if path.exists() else b""
+    return frame(content.to_json()) + pack
+
+
+class _Bytes:
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def read(self, size: int, /) -> bytes:
+        piece = self._data[self._at : self._at + size]
+        self._at += len(piece)
+        return piece
+
+
+def _frame_bytes(data: bytes) -> int:
+    return 8 + int.from_bytes(data[:8], "little")
+
+
+def _failed(code: int, reason: str, begun: float) -> Done:
+    return Done(Failure(code, reason), None, time.monotonic() - begun)
+
+
+# ---------------------------------------------------------------------------------- serving
+
+
+def serve(connection: socket.socket) -> None:
+    """Answer jobs on a socket until its other end closes."""
+    with connection, tempfile.TemporaryDirectory(prefix="windflower-app-") as folder:
+        trainer = Trainer(Path(folder))
+        file = connection.makefile("rb")
+        connection.sendall(frame({"pid": os.getpid()}))
+        while (fields := read_frame(file)) is not None:
+            done = trainer.work(job_from_json(fields))
+            connection.sendall(frame(done_to_json(done)))
+
+
+def job_from_json(fields: dict[str, Any]) -> Job:
+    """Read a job; the counterpart of the worker adapter's writer."""
+    return Job(
+        command=Command.from_body(fields["body"]),
+        bundle=Path(fields["bundle"]),
+        pack=Path(fields["pack"]) if fields["pack"] else None,
+        state=b64decode(fields["state"]) if fields["state"] is not None else None,
+        node_config=fields["node_config"],
+        update=Path(fields["update"]),
+        secret=fields["secret"],
+    )
+
+
+def done_to_json(done: Done) -> dict[str, Any]:
+    """Write an answer."""
+    failure = done.result if isinstance(done.result, Failure) else None
+    content = done.result if isinstance(done.result, Content) else None
+    return {
+        "content": content.to_json() if content is not None else None,
+        "failure": [failure.code, failure.reason] if failure is not None else None,
+        "state": b64encode(done.state).decode() if done.state is not None else None,
+        "worked_s": done.worked_s,
+    }
+
+
+def main() -> None:
+    """Serve on the inherited socket whose file descriptor is the first argument."""
+    random.seed(secrets.randbits(64))
+    try:
+        serve(socket.socket(fileno=int(sys.argv[1])))
+    except (BrokenPipeError, ConnectionResetError):
+        return  # the agent is gone: whatever this was is done again
+    except WindflowerError as error:
+        sys.exit(f"windflower worker: {error}")
+
+
+if __name__ == "__main__":
+    main()

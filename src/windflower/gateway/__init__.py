@@ -1,0 +1,1 @@
+"""Speaks for the fleet: commands out, replies in, recovery, and a desk where runs are served."""

@@ -1,0 +1,361 @@
+"""The fleet's half of the protocol at work: carries out what the exchanges say.
+
+One task carries out effects, in batches: all that records in one commit, then the rest in order.
+Whatever arrives during a commit waits for the next one, so that a busy fleet shares the disk.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final
+
+from windflower.core import exchange
+from windflower.core.events import BrokerConnected, BrokerLost, MessageRefused
+from windflower.core.exchange import RECORDS, Effect, Exchanges
+from windflower.core.roster import MISSED_BEATS, Presence, Roster
+from windflower.errors import BrokerUnavailable, MalformedMessage
+from windflower.gateway.feed import Feed
+from windflower.ports import Blobs, Clock, Commands, Delivery, Intake, Journal, Memory
+from windflower.wire.blobs import Grant
+from windflower.wire.messages import Command, Control, Heartbeat, Reply, seal
+from windflower.wire.sealing import Signer
+
+GRANT_S: Final = 3600.0
+"""How long a URL lives; a device whose URL died asks for another."""
+
+UPDATE_BYTES: Final = 4 << 30
+"""The largest pack that a device may upload."""
+
+
+class SystemClock:
+    """Unix time."""
+
+    def now(self) -> float:
+        """Return seconds since 1970."""
+        return time.time()
+
+
+@dataclass(frozen=True, slots=True)
+class FleetPorts:
+    """What a fleet needs of the world."""
+
+    commands: Commands
+    replies: Intake
+    presence: Intake
+    blobs: Blobs
+    journal: Journal
+    clock: Clock
+
+
+class Fleet:
+    """Asks devices and settles their answers.
+
+    Args:
+        ports: the world.
+        signer: signs what devices are told.
+        feed: takes events.
+        broker: the broker's address, for messages to people.
+    """
+
+    def __init__(self, ports: FleetPorts, *, signer: Signer, feed: Feed, broker: str) -> None:
+        self._ports = ports
+        self._signer = signer
+        self._feed = feed
+        self._broker = broker
+        self.roster = Roster()
+        self._exchanges = Exchanges(self.roster)
+        self._pending: list[Effect | _Finish | _KeepPresence] = []
+        self._is_pending = asyncio.Event()
+        self._is_due = asyncio.Event()
+        self._settled: dict[str, str] = {}
+        self._waiting: defaultdict[str, list[_Wait]] = defaultdict(list)
+        self._open_commands: dict[str, Command] = {}
+        self._changed = asyncio.Condition()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._inspections: set[asyncio.Task[None]] = set()
+
+    # ------------------------------------------------------------------------- life cycle
+
+    async def start(self) -> Memory:
+        """Take up what the journal holds, connect, and begin to serve.
+
+        Raises:
+            BrokerUnavailable: no broker answers.
+            BrokerRefused: the broker does not let us in.
+        """
+        memory = await self._ports.journal.recall()
+        self._restore(memory)
+        await self._ports.commands.open()
+        for serve in (self._carry_out, self._hear, self._collect, self._follow_link, self._tick):
+            self._tasks.append(asyncio.create_task(serve()))
+        return memory
+
+    async def stop(self) -> None:
+        """End all tasks and disconnect; what is not durable was not acknowledged."""
+        everything = [*self._tasks, *self._inspections]
+        for task in everything:
+            task.cancel()
+        await asyncio.gather(*everything, return_exceptions=True)
+        await self._ports.commands.close()
+        await self._ports.journal.close()
+
+    async def failed(self) -> BaseException:
+        """Wait until one of the tasks dies of a bug or a full disk, and return why."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(iter(done)).exception() or RuntimeError("a task of the gateway ended")
+
+    def _restore(self, memory: Memory) -> None:
+        now = self._ports.clock.now()
+        # While we were away nobody could be heard: everyone gets the time of a first heartbeat.
+        known = [replace(p, overdue_at=now + MISSED_BEATS * p.interval_s) for p in memory.presences]
+        self.roster = Roster(known)
+        self._exchanges = Exchanges(self.roster)
+        for run in memory.runs:
+            if run.state == "open":
+                self._exchanges.open_run(run.run, number=run.number, epoch=run.epoch)
+        for opened in memory.open:
+            self._open_commands[opened.command.id] = opened.command
+            self._exchanges.restore_open(
+                opened.command,
+                deadline=opened.deadline,
+                waits_for_offline=opened.waits_for_offline,
+                asked_at=opened.asked_at,
+            )
+        for settled in memory.settled:
+            self._settled[settled.id] = settled.run
+            self._exchanges.restore_settled(
+                settled.id, run=settled.run, is_answered=settled.reply is not None
+            )
+
+    # --------------------------------------------------------------------------- for runs
+
+    def open_run(self, run: str, *, number: int, epoch: int) -> None:
+        """Begin a run, or go on with it under a higher epoch."""
+        self._exchanges.open_run(run, number=number, epoch=epoch)
+
+    def end_run(self, run: str) -> None:
+        """Forget a run; its devices are told to stop."""
+        self._apply(self._exchanges.end_run(run, self._ports.clock.now()))
+        self._settled = {i: r for i, r in self._settled.items() if r != run}
+        self._open_commands = {i: c for i, c in self._open_commands.items() if c.run != run}
+
+    def ask(self, commands: Sequence[Command], *, deadline: float, waits_for_offline: bool) -> None:
+        """Ask devices; what was asked before is adopted."""
+        for command in commands:
+            if command.id not in self._settled:
+                self._open_commands[command.id] = command
+        effects = self._exchanges.ask(
+            commands,
+            deadline=deadline,
+            waits_for_offline=waits_for_offline,
+            now=self._ports.clock.now(),
+        )
+        self._apply(effects)
+        self._is_due.set()
+
+    def is_settled(self, id_: str) -> bool:
+        """Return whether the journal holds how an exchange ended."""
+        return id_ in self._settled
+
+    async def settled(self, ids: Iterable[str]) -> None:
+        """Wait until all these exchanges are settled; their deadlines bound the wait."""
+        left = {i for i in ids if i not in self._settled}
+        if not left:
+            return
+        wait = _Wait(left, asyncio.get_running_loop().create_future())
+        for id_ in left:
+            self._waiting[id_].append(wait)
+        await wait.over
+
+    async def changed(self) -> None:
+        """Wait until a device was heard or lost."""
+        async with self._changed:
+            await self._changed.wait()
+
+    def open_commands(self) -> list[Command]:
+        """Return the commands that wait for their reply."""
+        return list(self._exchanges.open_commands())
+
+    # ----------------------------------------------------------------------------- inputs
+
+    async def _hear(self) -> None:
+        """Take heartbeats."""
+        while True:
+            deliveries = await self._ports.presence.take()
+            for delivery in deliveries:
+                self._heard(delivery)
+            async with self._changed:
+                self._changed.notify_all()
+            self._is_due.set()
+
+    def _heard(self, delivery: Delivery) -> None:
+        now = self._ports.clock.now()
+        try:
+            heartbeat = Heartbeat.from_bytes(delivery.body)
+            _check_sender(delivery, heartbeat.client)
+        except MalformedMessage as refusal:
+            self._refuse(delivery, refusal)
+        else:
+            hear = self._exchanges.named if delivery.is_kept else self._exchanges.heard
+            self._apply(hear(heartbeat, now))
+            presence = self.roster.get(heartbeat.client)
+            if presence is not None:
+                self._pending.append(_KeepPresence(presence))
+        self._pending.append(_Finish(delivery))
+        self._is_pending.set()
+
+    async def _collect(self) -> None:
+        """Take replies."""
+        while True:
+            for delivery in await self._ports.replies.take():
+                try:
+                    reply = Reply.from_bytes(delivery.body)
+                    _check_sender(delivery, reply.client)
+                except MalformedMessage as refusal:
+                    self._refuse(delivery, refusal)
+                else:
+                    self._apply(self._exchanges.replied(reply, self._ports.clock.now()))
+                self._pending.append(_Finish(delivery))
+                self._is_pending.set()
+
+    async def _follow_link(self) -> None:
+        while True:
+            change = await self._ports.commands.next_change()
+            if change.is_up:
+                self._feed.report(BrokerConnected(broker=self._broker))
+                self._apply(self._exchanges.connected(self._ports.clock.now()))
+            else:
+                self._feed.report(BrokerLost(broker=self._broker, reason=change.reason))
+
+    async def _tick(self) -> None:
+        """Sleep until the next deadline, or until there is a nearer one."""
+        while True:
+            self._is_due.clear()
+            wake = self._exchanges.next_wake()
+            wait = None if wake is None else max(wake - self._ports.clock.now(), 0.0)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._is_due.wait()
+                    continue
+            self._apply(self._exchanges.tick(self._ports.clock.now()))
+            async with self._changed:
+                self._changed.notify_all()
+
+    def _refuse(self, delivery: Delivery, refusal: MalformedMessage) -> None:
+        self._feed.report(MessageRefused(reason=refusal.reason, device=delivery.device))
+
+    # ---------------------------------------------------------------------------- effects
+
+    def _apply(self, effects: Iterable[Effect]) -> None:
+        self._pending += effects
+        self._is_pending.set()
+
+    async def _carry_out(self) -> None:
+        while True:
+            await self._is_pending.wait()
+            self._is_pending.clear()
+            batch, self._pending = self._pending, []
+            records = [e for e in batch if isinstance(e, RECORDS)]
+            presences = {
+                e.presence.device: e.presence for e in batch if isinstance(e, _KeepPresence)
+            }
+            if records or presences:
+                await self._ports.journal.record(
+                    [*records, *presences.values()], at=self._ports.clock.now()
+                )
+            for effect in batch:
+                await self._do(effect)
+
+    async def _do(self, effect: "Effect | _Finish | _KeepPresence") -> None:
+        match effect:
+            case exchange.Send(command):
+                await self._publish(command.client, command, self._grants(command))
+            case exchange.Tell():
+                await self._tell(effect)
+            case exchange.Inspect(reply):
+                task = asyncio.create_task(self._inspect(reply))
+                self._inspections.add(task)
+                task.add_done_callback(self._inspections.discard)
+            case exchange.Settle(id_):
+                self._settle(id_)
+            case exchange.Report(event):
+                self._feed.report(event)
+            case _Finish(delivery):
+                await delivery.done()
+            case _:
+                pass
+
+    async def _publish(
+        self, device: str, message: Command | Control, grants: tuple[Grant, ...] = ()
+    ) -> None:
+        # While there is no link nothing is lost: after the next connection the roll is called.
+        with suppress(BrokerUnavailable):
+            envelope = seal(message, self._signer, grants)
+            await self._ports.commands.send(device, envelope.to_bytes())
+
+    async def _tell(self, tell: exchange.Tell) -> None:
+        grants: tuple[Grant, ...] = ()
+        if tell.method == "grant":
+            commands = (self._open_commands.get(id_) for id_ in tell.ids)
+            grants = tuple(g for c in commands if c is not None for g in self._grants(c))
+        await self._publish(
+            tell.device, Control(tell.device, tell.method, tell.ids, tell.boot), grants
+        )
+
+    def _grants(self, command: Command) -> tuple[Grant, ...]:
+        blobs = self._ports.blobs
+        gets = (
+            blobs.grant("GET", ref.key, size_bytes=ref.size_bytes, ttl_s=GRANT_S)
+            for ref in command.blobs
+        )
+        put = blobs.grant("PUT", command.reply_key, size_bytes=UPDATE_BYTES, ttl_s=GRANT_S)
+        return (*gets, put)
+
+    async def _inspect(self, reply: Reply) -> None:
+        pack = reply.content.pack
+        key = reply.path
+        is_sound = False
+        if pack is not None and key is not None:
+            is_sound = await self._ports.blobs.matches(key, pack)
+            if not is_sound:
+                await self._ports.blobs.discard(key)
+        now = self._ports.clock.now()
+        self._apply(self._exchanges.inspected(reply, is_sound=is_sound, now=now))
+
+    def _settle(self, id_: str) -> None:
+        command = self._open_commands.pop(id_, None)
+        if command is not None:
+            self._settled[id_] = command.run
+        for wait in self._waiting.pop(id_, []):
+            wait.left.discard(id_)
+            if not wait.left and not wait.over.done():
+                wait.over.set_result(None)
+
+
+def _check_sender(delivery: Delivery, client: str) -> None:
+    """A device may speak only for itself: its topic, or its row, says who it is."""
+    if client != delivery.device:
+        raise MalformedMessage("a message in another device's name")
+
+
+@dataclass(slots=True)
+class _Wait:
+    left: set[str]
+    over: asyncio.Future[None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Finish:
+    """Remove a message from where it came, once all before it is durable."""
+
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class _KeepPresence:
+    """Journal what is known of a device."""
+
+    presence: Presence

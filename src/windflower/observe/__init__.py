@@ -1,0 +1,1 @@
+"""Turns events into what people and machines look at."""

@@ -1,0 +1,34 @@
+"""Events as sentences, for terminals and logs that people read."""
+
+from typing import Any
+
+
+def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911 - one line a kind of event
+    """Return what an event means to a person, in one line; empty where it means nothing."""
+    match line["event"]:
+        case "gateway-ready":
+            return f"broker {line['broker']}"
+        case "waiting-for-devices":
+            return f"waiting for {line['need']} devices, at most {line['timeout-s']:.0f} s"
+        case "run-started":
+            return f"run {line['run']} of {line['app']}, seed {line['seed']}"
+        case "phase-opened":
+            return f"{line['type']}: asked {line['devices']} devices"
+        case "phase-closed":
+            counts = f"{line['ok']} ok, {line['failed']} failed, {line['late']} late"
+            return f"{line['type']}: {counts}, {line['seconds']:.2f} s"
+        case "round-measured":
+            numbers = ", ".join(f"{k} {v:.4g}" for k, v in line["metrics"].items())
+            return f"round {line['round']}, {line['stage']}: {numbers}" if numbers else ""
+        case "reply-failed":
+            return f"{line['device']} failed: {line['reason']}"
+        case "reply-missing":
+            return str(line["reason"])
+        case "device-lost":
+            return f"{line['device']} is lost: silent for {line['silent_s']:.0f} s"
+        case "device-heard":
+            return f"{line['device']} is back" if line["again"] else ""
+        case "broker-lost":
+            return f"the broker is lost: {line['reason']}"
+        case _:
+            return ""

@@ -1,0 +1,435 @@
+"""The small interfaces to the world, on one page. An adapter needs to do no more than this.
+
+All methods raise `TransportError` where the world does not answer; each says what else it raises.
+Async methods may be cancelled at any await; what they had begun to store is then either whole or
+absent.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from windflower.core import duty, exchange
+from windflower.core.duty import Kept
+from windflower.core.roster import Presence
+from windflower.wire.blobs import BlobRef, Grant
+from windflower.wire.content import Content, Values
+from windflower.wire.messages import Command, Failure, Method, Reply
+
+# ------------------------------------------------------------------------------ both sides
+
+
+class Clock(Protocol):
+    """Time, as an object, so that a test can own it."""
+
+    def now(self) -> float:
+        """Return seconds. A gateway's clock is Unix time; a device's never goes back."""
+        ...
+
+
+class Events(Protocol):
+    """Takes events, one JSON line each."""
+
+    def write(self, line: dict[str, object]) -> None:
+        """Keep or show a line; never blocks for long and never raises."""
+        ...
+
+
+# -------------------------------------------------------------------------- the fleet's side
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message from a device.
+
+    Attributes:
+        device: who may have sent it, by the authority of the place: its topic or its row.
+        body: the bytes.
+        done: removes it from where it came; to be called when it is journaled or refused.
+        is_kept: whether the place kept it from before we asked, so that it tells of the past.
+    """
+
+    device: str
+    body: bytes
+    done: Callable[[], Awaitable[None]]
+    is_kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChange:
+    """The way to the devices opened or closed."""
+
+    is_up: bool
+    reason: str = ""
+
+
+class Commands(Protocol):
+    """The way to the devices: a hint that may get lost, never a promise."""
+
+    async def open(self) -> None:
+        """Connect; raises BrokerUnavailable or BrokerRefused where the first try fails."""
+        ...
+
+    async def send(self, device: str, message: bytes) -> None:
+        """Publish to a device; raises BrokerUnavailable while there is no link."""
+        ...
+
+    async def next_change(self) -> LinkChange:
+        """Wait until the link comes up or goes down; the first answer is that it is up."""
+        ...
+
+    async def close(self) -> None:
+        """Disconnect."""
+        ...
+
+
+class Intake(Protocol):
+    """The way from the devices: used for replies, and again for presence."""
+
+    async def take(self) -> Sequence[Delivery]:
+        """Wait for messages and return all that are there, oldest first, at least one.
+
+        What was not `done` when the process died may be delivered again.
+        """
+        ...
+
+
+class Blobs(Protocol):
+    """Bytes that never change, by key."""
+
+    async def adopt(self, path: Path, ref: BlobRef) -> None:
+        """Take over a file whose content `ref` names; durable on return. Idempotent."""
+        ...
+
+    async def matches(self, key: str, ref: BlobRef) -> bool:
+        """Return whether what is stored under `key` is, byte for byte, what `ref` names."""
+        ...
+
+    async def fetch(self, key: str) -> Path:
+        """Return a local file with the bytes, which the caller must not change.
+
+        Raises:
+            BlobNotFound: nothing is stored under the key.
+        """
+        ...
+
+    def grant(
+        self, method: Literal["GET", "PUT"], key: str, *, size_bytes: int, ttl_s: float
+    ) -> Grant:
+        """Return a capability for one key. A PUT may create it once and never change it."""
+        ...
+
+    async def discard(self, key: str) -> None:
+        """Drop what is stored under a key, if anything is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What is known of a run.
+
+    Attributes:
+        run: its id.
+        number: its number in the fleet.
+        epoch: how often it was begun.
+        app: the app's name.
+        bundle: the app as it was sent to the devices.
+        seed: what all its random sources derive from.
+        is_strict: whether every chosen device is waited for.
+        state: open until it ended.
+        result: what it came to, once it ended.
+        created_at: Unix seconds.
+    """
+
+    run: str
+    number: int
+    epoch: int
+    app: str
+    bundle: BlobRef
+    config: Values
+    seed: int
+    is_strict: bool
+    state: Literal["open", "done", "failed"]
+    created_at: float
+    result: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseRecord:
+    """The exact list of exchanges that a phase ended with; journaled before the app sees it."""
+
+    run: str
+    phase: str
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RosterRecord:
+    """What the app was told when it asked for the fleet for the nth time."""
+
+    run: str
+    call: int
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PullRecord:
+    """What the app was given when it pulled for the nth time and there was something."""
+
+    run: str
+    call: int
+    ids: tuple[str, ...]
+
+
+Entry = (
+    exchange.RecordCommands
+    | exchange.RecordReply
+    | exchange.RecordMissing
+    | RunRecord
+    | PhaseRecord
+    | RosterRecord
+    | PullRecord
+    | Presence
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenExchange:
+    """An exchange that the journal holds open."""
+
+    command: Command
+    deadline: float
+    waits_for_offline: bool
+    asked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How an exchange ended: with a reply, or without its device."""
+
+    id: str
+    run: str
+    device: str
+    method: Method
+    reply: Reply | None
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """All that a gateway must know after a restart."""
+
+    runs: tuple[RunRecord, ...]
+    open: tuple[OpenExchange, ...]
+    settled: tuple[Settlement, ...]
+    presences: tuple[Presence, ...]
+    last_number: int
+
+
+class Journal(Protocol):
+    """What a gateway must not forget."""
+
+    async def record(self, entries: Sequence[Entry], *, at: float) -> None:
+        """Keep all entries or none; durable on return. Idempotent, entry by entry."""
+        ...
+
+    async def recall(self) -> Memory:
+        """Return what to go on with: every run, and the exchanges of the open ones."""
+        ...
+
+    async def settlements(self, ids: Sequence[str]) -> Sequence[Settlement]:
+        """Return the settlements of those of these commands that are settled."""
+        ...
+
+    async def phase(self, run: str, phase: str) -> PhaseRecord | None:
+        """Return how a phase closed, if it did."""
+        ...
+
+    async def roster(self, run: str, call: int) -> RosterRecord | None:
+        """Return what the app was told at its nth question for the fleet, if it asked."""
+        ...
+
+    async def pull(self, run: str, call: int) -> PullRecord | None:
+        """Return what the app was given at its nth pull, if it was given anything."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what is open."""
+        ...
+
+
+# ------------------------------------------------------------------------- the device's side
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """The device is connected and subscribed."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """The connection broke; the link goes on trying by itself."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message for the device.
+
+    Attributes:
+        body: the bytes.
+        done: tells the broker that they need not be sent again.
+    """
+
+    body: bytes
+    done: Callable[[], None]
+
+
+class Link(Protocol):
+    """A device's way to its gateway, in both directions. It reconnects by itself."""
+
+    async def next(self) -> LinkUp | LinkDown | Received:
+        """Wait for what comes next.
+
+        Raises:
+            BrokerRefused: the broker does not let this device in.
+        """
+        ...
+
+    def beat(self, message: bytes) -> None:
+        """Publish a heartbeat, or drop it while there is no connection."""
+        ...
+
+    def answer(self, method: Method, message: bytes) -> None:
+        """Publish a reply, or drop it while there is no connection."""
+        ...
+
+    async def close(self) -> None:
+        """Disconnect for good; no last will is sent."""
+        ...
+
+
+class Store(Protocol):
+    """What a device must not forget. Every method that keeps something is durable on return."""
+
+    async def open(self) -> tuple[Sequence[Kept], int]:
+        """Return the commands in the order in which they came, and the floor.
+
+        Counts a start against the first unanswered command.
+        """
+        ...
+
+    async def carry_out(self, effects: Sequence[duty.Effect], state: bytes | None) -> None:
+        """Commit all storing effects among these, with the app's new state, in one transaction."""
+        ...
+
+    async def state(self, run: str) -> bytes | None:
+        """Return the app's state on this device, as the worker wrote it."""
+        ...
+
+    async def fact(self, name: str) -> str | None:
+        """Return a small thing that was remembered, such as the gateway's key."""
+        ...
+
+    async def remember(self, name: str, value: str) -> None:
+        """Remember a small thing."""
+        ...
+
+    def blob(self, ref: BlobRef) -> Path | None:
+        """Return a whole and verified blob of the cache."""
+        ...
+
+    def landing(self, name: str) -> Path:
+        """Return a path for a file that is not whole yet; leftovers are removed at `open`."""
+        ...
+
+    async def keep_blob(self, path: Path, ref: BlobRef) -> None:
+        """Move a whole and verified file into the cache."""
+        ...
+
+    def update(self, command: str) -> Path:
+        """Return where the pack of a reply to this command is kept until it is acknowledged."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what is open."""
+        ...
+
+
+class Transfers(Protocol):
+    """Moves bytes by grants."""
+
+    async def get(self, grant: Grant, ref: BlobRef, path: Path) -> None:
+        """Download to a file and verify; go on where an earlier try stopped.
+
+        Raises:
+            GrantRefused: the grant is dead.
+            BlobsUnavailable: nobody answers, or the connection broke.
+            MalformedMessage: the bytes are not what `ref` names; the file is gone.
+        """
+        ...
+
+    async def put(self, grant: Grant, ref: BlobRef, path: Path) -> None:
+        """Upload a file; that it is there already, with these bytes, is success.
+
+        Raises:
+            GrantRefused: the grant is dead.
+            BlobsUnavailable: nobody answers, or the connection broke.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One call of the user's ClientApp.
+
+    Attributes:
+        command: what was asked; an inline pack stands in its content.
+        bundle: the app, a zip file that was verified.
+        pack: the pack's file where it is not inline.
+        state: the app's state on this device.
+        node_config: what the device tells the app about itself, as Flower spells it.
+        update: where to write the pack of the answer, where it is too large for a message.
+        secret: seeds the random sources where the run has no seed.
+    """
+
+    command: Command
+    bundle: Path
+    pack: Path | None
+    state: bytes | None
+    node_config: str
+    update: Path
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What the ClientApp made of a job.
+
+    Attributes:
+        result: what it answered, or why it did not.
+        state: the app's new state on this device.
+        worked_s: seconds inside the app.
+    """
+
+    result: Content | Failure
+    state: bytes | None
+    worked_s: float
+
+
+class Worker(Protocol):
+    """Holds the user's ClientApp, warm between calls."""
+
+    async def work(self, job: Job) -> Done:
+        """Call the app. What the app does wrong is a Failure in the answer.
+
+        Raises:
+            WorkerDied: the process that held the app ended; the next call starts another.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """End what is under way, without a result. The next call starts afresh."""
+        ...

@@ -1,0 +1,68 @@
+"""What can be set, once: by flag, else by environment, else by file, else as it is here."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from windflower.errors import ConfigError
+
+
+def default_state() -> Path:
+    """Return the user's state folder (XDG Base Directory Specification)."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "windflower"
+
+
+class Settings(BaseSettings):
+    """A gateway's settings. Each can be given as WINDFLOWER_NAME."""
+
+    model_config = SettingsConfigDict(env_prefix="WINDFLOWER_", extra="forbid", frozen=True)
+
+    state: Path = Field(default_factory=default_state)
+    """The one folder in which everything is kept: journal, blobs, keys, runs."""
+
+    broker: str | None = None
+    """An MQTT broker, mqtt[s]://[user:password@]host[:port]. None starts one on loopback."""
+
+    broker_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Where the broker that we start listens; 0 takes a free port."""
+
+    broker_ca: Path | None = None
+    """Certificates that the broker's is checked against; the system's by default."""
+
+    broker_certificate: Path | None = None
+    """Our own certificate, for brokers that ask for one."""
+
+    broker_key: Path | None = None
+    """The key of our own certificate."""
+
+    topic_prefix: str = ""
+    """Put before every MQTT topic."""
+
+    blobs_host: str = "127.0.0.1"
+    """The address on which devices can reach blobs."""
+
+    blobs_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """The port on which devices can reach blobs; 0 takes a free one."""
+
+    blobs_url: str | None = None
+    """How devices reach blobs, where that is not http://BLOBS_HOST:BLOBS_PORT."""
+
+
+def load_settings(**given: object) -> Settings:
+    """Read settings; what is None was not given.
+
+    Raises:
+        ConfigError: names the key and where its value came from.
+    """
+    flags = {key: value for key, value in given.items() if value is not None}
+    try:
+        return Settings(**flags)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else "settings"
+        source = f"--{key.replace('_', '-')}" if key in flags else f"WINDFLOWER_{key.upper()}"
+        raise ConfigError(f"{source}: {first['msg']}", key=key, source=source) from error
