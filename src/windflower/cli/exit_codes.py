@@ -21,6 +21,12 @@ TABLE: Final[tuple[tuple[type[errors.WindflowerError], int, str], ...]] = (
 )
 
 
+def code_of(name: str) -> int:
+    """Return the code for the error of a run that ended, by its type's name."""
+    kind = getattr(errors, name, errors.RunFailed)
+    return next(code for base, code, _ in TABLE if issubclass(kind, base))
+
+
 def exit_code(error: errors.WindflowerError) -> int:
     """Return the code for an error: that of the first line that fits."""
     return next(code for kind, code, _ in TABLE if isinstance(error, kind))

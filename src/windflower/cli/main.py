@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from windflower import __version__
-from windflower.cli.exit_codes import exit_code
+from windflower.cli.exit_codes import code_of, exit_code
 from windflower.errors import WindflowerError
 
 app = typer.Typer(
@@ -199,7 +199,7 @@ def _finish(work: Coroutine[Any, Any, dict[str, Any]], output: Format) -> None:
         raise
     if output is Format.JSON:
         typer.echo(json.dumps(answer))
-    raise typer.Exit(0 if answer["success"] else 65)
+    raise typer.Exit(0 if answer["success"] else code_of(answer.pop("error-type", "")))
 
 
 def _run_until_signal(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:  # noqa: ANN401

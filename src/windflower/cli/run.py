@@ -31,6 +31,7 @@ def answer(result: JobResult) -> dict[str, Any]:
     }
     if not result.success:
         fields["error-message"] = result.reason
+        fields["error-type"] = result.result.get("error-type", "RunFailed")
     return fields
 
 

@@ -162,6 +162,7 @@ class _Task:
     stage: Literal["waiting", "fetching", "working", "uploading", "answered"] = "waiting"
     reply: Reply | None = None
     failures: int = 0
+    refusals: int = 0
     retry_at: float | None = None
     is_starved: bool = False
     is_moving: bool = False
@@ -222,7 +223,7 @@ class Duty:
         effects = self._learn(command)
         if (task := self._tasks.get(command.id)) is not None:
             task.renew(grants)
-            return [*effects, *self._again(task), *self._go_on(now)]
+            return [*effects, *self._again(task), *self._upload_waiting(now), *self._go_on(now)]
         task = _Task(command, received_at=now)
         task.renew(grants)
         self._tasks[command.id] = task
@@ -269,7 +270,7 @@ class Duty:
         task = self._tasks.get(id_)
         if task is None or task.stage != "fetching":
             return []
-        task.failures = 0
+        task.failures = task.refusals = 0
         return self._work(task, now)
 
     def fetch_failed(self, id_: str, problem: FetchProblem, now: float) -> list[Effect]:
@@ -281,7 +282,7 @@ class Duty:
         effects = self._transfer_failed(task, problem, now)
         if task.failures >= FETCHES:
             reason = f"{self._device} could not download what it needs: {problem}"
-            return [*effects, *self._answer(task, Failure(MESSAGE_UNAVAILABLE, reason))]
+            effects += self._answer(task, Failure(MESSAGE_UNAVAILABLE, reason))
         return [*effects, *self._go_on(now)]
 
     def worked(
@@ -308,7 +309,7 @@ class Duty:
         if task is None or task.reply is None:
             return []
         task.stage = "answered"
-        task.failures = 0
+        task.failures = task.refusals = 0
         task.is_moving = False
         return [Publish(task.reply)]
 
@@ -378,13 +379,12 @@ class Duty:
         return [*effects, Forget(dropped)] if dropped else []
 
     def _go_on(self, now: float) -> list[Effect]:
-        """Begin the next command, in the order in which they came, if nothing is under way."""
+        """Begin the next command that nothing holds up, if nothing is under way."""
         if any(task.stage in ("fetching", "working") for task in self._tasks.values()):
             return []
-        waiting = [t for t in self._tasks.values() if t.stage == "waiting"]
-        if not waiting or waiting[0].is_starved or waiting[0].retry_at is not None:
+        task = self._next_waiting()
+        if task is None:
             return []
-        task = waiting[0]
         if now - task.received_at > task.command.ttl_s:
             failure = Failure(MESSAGE_UNAVAILABLE, f"{self._device} had no time for it")
             return [*self._answer(task, failure), *self._go_on(now)]
@@ -393,6 +393,17 @@ class Duty:
         task.stage = "fetching"
         grants = tuple(task.grants.values())
         return [Fetch(task.command.id, task.command.blobs, grants)]
+
+    def _next_waiting(self) -> _Task | None:
+        """The first command that can begin; a run's own keep their order, runs do not wait."""
+        held_up: set[str] = set()
+        for task in self._tasks.values():
+            if task.stage != "waiting" or task.command.run in held_up:
+                continue
+            if not task.is_starved and task.retry_at is None:
+                return task
+            held_up.add(task.command.run)
+        return None
 
     def _work(self, task: _Task, now: float) -> list[Effect]:
         del now
@@ -417,7 +428,7 @@ class Duty:
             worked_s=round(worked_s, 4),
         )
         task.reply = reply
-        task.failures, task.retry_at, task.is_starved = 0, None, False
+        task.failures, task.refusals, task.retry_at, task.is_starved = 0, 0, None, False
         keep = KeepReply(reply, command.number)
         if reply.path is None:
             task.stage = "answered"
@@ -447,11 +458,14 @@ class Duty:
         return effects
 
     def _transfer_failed(self, task: _Task, problem: FetchProblem, now: float) -> list[Effect]:
-        task.failures += 1
         if problem == "refused":
+            # Never a failed device. Said at once, then with each heartbeat: a store that refuses
+            # every grant must not make each device ask as fast as it is answered.
+            task.refusals += 1
             task.retry_at = None
             task.is_starved = True
-            return [self._beat("need", now)]
+            return [self._beat("need", now)] if task.refusals == 1 else []
+        task.failures += 1
         task.retry_at = now + wait_s(task.failures)
         return []
 

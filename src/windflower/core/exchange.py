@@ -151,7 +151,7 @@ class Exchanges:
         self._of_device: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._settled: dict[str, _Settled] = {}
         self._last_number = 0
-        self._judges_at = 0.0
+        self._judges_at = math.inf
 
     # ------------------------------------------------------------------------------- runs
 
@@ -290,7 +290,7 @@ class Exchanges:
         return effects
 
     def disconnected(self) -> None:
-        """After the link went down: nobody counts as lost until all had time to be heard again."""
+        """After the link went down: nobody counts as lost who had no time to be heard again."""
         self._judges_at = math.inf
 
     def tick(self, now: float) -> list[Effect]:

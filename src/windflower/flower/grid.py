@@ -29,6 +29,8 @@ from windflower.wire.content import Content, finish, pack_inline
 from windflower.wire.limits import INLINE_PACK_BYTES
 from windflower.wire.messages import Command, Failure, method_of
 
+WAIT_DEVICES_S: Final = 60.0
+
 UNREADABLE: Final = 4
 UNKNOWN_NODE: Final = 5
 """Flower's error codes (flwr.common.constant.ErrorCode)."""
@@ -44,12 +46,18 @@ class FleetGrid(Grid):
     Args:
         line: the gateway.
         run: the run that the app is executed for.
+        wait_devices_s: an app that does nothing but ask for the fleet, over and over for so long,
+            waits for devices that do not come.
     """
 
-    def __init__(self, line: RunLine, run: RunRecord) -> None:
+    def __init__(
+        self, line: RunLine, run: RunRecord, *, wait_devices_s: float = WAIT_DEVICES_S
+    ) -> None:
         self._line = line
         self._record = run
         self._run: Any = SimpleNamespace(run_id=run_integer(run.run), run=run.run)
+        self._wait_devices_s = wait_devices_s
+        self._waits_since: float | None = None
         self._lock = threading.RLock()
         self._owner = threading.current_thread()
         self._rosters = 0
@@ -87,6 +95,9 @@ class FleetGrid(Grid):
 
         The app's own thread is told the same as when this run was executed before; other threads
         get what that thread got last.
+
+        Raises:
+            NotEnoughDevices: the app has waited in vain; Flower's own wait has no end.
         """
         with self._lock:
             if threading.current_thread() is self._owner or not self._rosters:
@@ -94,7 +105,15 @@ class FleetGrid(Grid):
                 self._rosters += 1
                 self._devices = _by_node(devices) | self._devices
                 self._present = sorted(node_of(device) for device in devices)
+                self._check_patience(len(devices))
             return list(self._present)
+
+    def _check_patience(self, online: int) -> None:
+        now = time.monotonic()
+        self._waits_since = self._waits_since or now
+        if now - self._waits_since > self._wait_devices_s:
+            self._waits_since = None
+            self._line.wait_for_devices(online + 1, timeout_s=0)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages without waiting for answers; return their ids, in order."""
@@ -137,6 +156,7 @@ class FleetGrid(Grid):
 
     def _commands(self, messages: Iterable[Message]) -> tuple[list[Command], list[str]]:
         """Make commands; what several messages share is encoded and stored once."""
+        self._waits_since = None
         contents: dict[int, tuple[RecordDict, Content]] = {}
         commands: list[Command] = []
         ids: list[str] = []

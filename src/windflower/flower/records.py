@@ -81,7 +81,7 @@ def to_packing(records: RecordDict) -> Packing:
 
 def to_values(kind: str, record: Any) -> Values:  # noqa: ANN401 - any mapping of plain values
     """Describe named values."""
-    return Values(kind, tuple((str(key), _plain(value)) for key, value in record.items()))
+    return Values(kind, tuple((key, _plain(value)) for key, value in record.items()))
 
 
 def to_content(records: RecordDict, write_to: Path) -> Content:
@@ -122,7 +122,7 @@ def from_content(content: Content, pack: Path | None) -> RecordDict:
         content: what came; an inline pack stands in it.
         pack: the file of a pack that is not inline; it must stay while the records are used.
     """
-    source = _Source(content.inline, pack) if content.pack is not None else None
+    source = _Source(content.pack, content.inline, pack) if content.pack is not None else None
     packed = source.header() if source is not None else {}
     result = RecordDict()
     for name, record in merge(content, packed):
@@ -155,11 +155,13 @@ def from_values(values: Values) -> MetricRecord | ConfigRecord:
 class _Source:
     """The bytes of one pack, in memory or mapped from a file."""
 
-    def __init__(self, inline: bytes | None, path: Path | None) -> None:
+    def __init__(self, ref: BlobRef, inline: bytes | None, path: Path | None) -> None:
         if inline is not None:
             self._bytes: bytes | mmap.mmap = inline
         elif path is not None:
             with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size != ref.size_bytes or not ref.size_bytes:
+                    raise MalformedMessage("a pack has another size than its message says")
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         else:
             raise MalformedMessage("a pack is missing")
@@ -172,14 +174,18 @@ class _Source:
         """Compare an array's own header with its description, before numpy believes it."""
         if entry.stype != NUMPY:
             return
-        look = self._bytes[entry.offset : entry.offset + min(entry.size_bytes, _FIRST_LOOK_BYTES)]
+        # Flower's legacy parameters come without dtype and shape: only their header knows.
+        shape = entry.shape if entry.dtype else None
         try:
-            check_npy(look, shape=entry.shape, size_bytes=entry.size_bytes)
-        except MalformedMessage:
-            end = entry.offset + min(entry.size_bytes, HEADER_PREFIX_BYTES)
             check_npy(
-                self._bytes[entry.offset : end], shape=entry.shape, size_bytes=entry.size_bytes
+                self._look(entry, _FIRST_LOOK_BYTES), shape=shape, size_bytes=entry.size_bytes
             )
+        except MalformedMessage:
+            look = self._look(entry, HEADER_PREFIX_BYTES)
+            check_npy(look, shape=shape, size_bytes=entry.size_bytes)
+
+    def _look(self, entry: ArrayEntry, at_most: int) -> bytes:
+        return self._bytes[entry.offset : entry.offset + min(entry.size_bytes, at_most)]
 
     def reader(self, entry: ArrayEntry) -> Callable[[], bytes]:
         source, start, end = self._bytes, entry.offset, entry.offset + entry.size_bytes

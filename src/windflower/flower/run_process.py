@@ -13,6 +13,10 @@ from windflower.flower.execution import execute
 from windflower.gateway.line import SocketLine
 
 
+def _problem(error: WindflowerError) -> dict[str, str]:
+    return {"error": str(error), "error-type": type(error).__name__}
+
+
 def main() -> int:
     """Execute a run that was opened before, and end it."""
     socket, run, folder, results = sys.argv[1:]
@@ -26,7 +30,7 @@ def main() -> int:
         sys.stderr.write(f"windflower: {error}\n")
         return 69
     except WindflowerError as error:
-        line.end_run(run, success=False, reason=str(error), result={"error": str(error)})
+        line.end_run(run, success=False, reason=str(error), result=_problem(error))
         return 65
     line.end_run(run, success=True, reason="the ServerApp ended", result=result)
     return 0

@@ -63,6 +63,10 @@ class RunLine(Protocol):
         """See `Desk.report`."""
         ...
 
+    def wait_for_devices(self, need: int, *, timeout_s: float) -> int:
+        """See `Desk.wait_for_devices`."""
+        ...
+
 
 class LoopLine:
     """A line to a desk in the same process, whose event loop runs in another thread."""
@@ -100,6 +104,10 @@ class LoopLine:
     def report(self, line: dict[str, Any]) -> None:
         """See `Desk.report`."""
         self._loop.call_soon_threadsafe(self._desk.report, line)
+
+    def wait_for_devices(self, need: int, *, timeout_s: float) -> int:
+        """See `Desk.wait_for_devices`."""
+        return self._wait(self._desk.wait_for_devices(need, timeout_s=timeout_s))
 
     def _wait(self, call: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()

@@ -1,7 +1,9 @@
 """References to bytes that travel beside the messages, and the grants to fetch or put them."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 from windflower.errors import MalformedMessage
 from windflower.wire.identifiers import check_digest
@@ -12,6 +14,7 @@ BLOB_BYTES: Final = 1 << 40
 
 _KEY_CHARS: Final = 512
 _URL_CHARS: Final = 4096
+_PLAIN = re.compile(r"https?://[!#-\[\]-~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,13 @@ def _method(value: object) -> Literal["GET", "PUT"]:
 
 def _http_url(value: object) -> str:
     url = text(_URL_CHARS)(value)
-    if not url.startswith(("http://", "https://")) or any(c <= " " or c == "\x7f" for c in url):
-        raise MalformedMessage("a grant's url is http or https")
+    if not _PLAIN.fullmatch(url):
+        raise MalformedMessage("a grant's url is not plain http or https")
+    try:
+        parts = urlsplit(url)
+        is_whole = bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise MalformedMessage("a grant's url has no host") from error
+    if not is_whole:
+        raise MalformedMessage("a grant's url has no host")
     return url

@@ -11,10 +11,11 @@ and size. Every array starts at a multiple of 64 bytes.
 """
 
 import hashlib
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from windflower.errors import LocalProtocolError, MalformedMessage
 from windflower.wire.blobs import BLOB_BYTES, BlobRef
@@ -36,8 +37,11 @@ Scalar = int | float | str | bytes | bool
 Value = Scalar | tuple[Scalar, ...]
 
 _LISTABLE: Final = ("int", "float", "str", "bytes", "bool")
+_INT_BITS: Final = 256
+_INT_CHARS: Final = 80
 _MANY: Final = 1 << 24
 _VALUES_TEXT: Final = 1 << 31
+_INT = re.compile(r"0|-?[1-9][0-9]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +127,10 @@ class Content:
             raise MalformedMessage("a record's name stands twice")
         if inline is not None and (pack is None or pack != blob_ref(inline)):
             raise MalformedMessage("an inline pack is not what its digest names")
-        if pack is None and any(record is None for _, record in records):
-            raise MalformedMessage("a record is said to be in a pack, and there is none")
+        if inline is not None and len(inline) > INLINE_PACK_BYTES:
+            raise MalformedMessage("an inline pack is too large to be inline")
+        if (pack is not None) != any(record is None for _, record in records):
+            raise MalformedMessage("a pack without a record in it, or the other way round")
         return cls(records, pack, inline)
 
 
@@ -180,7 +186,7 @@ def pack_records(
         inline_values_bytes: values that need more JSON than this are packed too.
 
     Raises:
-        LocalProtocolError: sizes do not fit the entries, or there are too many records.
+        LocalProtocolError: sizes do not fit the entries, or a reader would refuse it.
     """
     named = list(records)
     pieces = tuple(data)
@@ -189,16 +195,42 @@ def pack_records(
         raise LocalProtocolError("array sizes differ from their data")
     if len(named) > RECORDS:
         raise LocalProtocolError(f"{len(named)} records in a message, at most {RECORDS} fit")
-    values = [(n, r) for n, r in named if isinstance(r, Values)]
-    pack_all = len(dumps([[n, _values_json(r)] for n, r in values])) > inline_values_bytes
-    packed = [(n, r) for n, r in named if pack_all or isinstance(r, Arrays)]
-    inline = tuple((n, r if isinstance(r, Values) and not pack_all else None) for n, r in named)
+    listed = [[name, _record_json(record)] for name, record in named]
+    _check_readable(listed)
+    stays = [isinstance(record, Values) for _, record in named]
+    if _inline_bytes(listed, stays) > inline_values_bytes:
+        stays = [False] * len(named)
+        if _inline_bytes(listed, stays) > INLINE_VALUES_BYTES:
+            raise LocalProtocolError("the records' names alone do not fit in a message")
+    inline = tuple(
+        (name, record if stay and isinstance(record, Values) else None)
+        for (name, record), stay in zip(named, stays, strict=True)
+    )
+    packed = [pair for pair, stay in zip(listed, stays, strict=True) if not stay]
     return Packing(inline, _pack_header(packed) if packed else b"", pieces)
 
 
-def _pack_header(records: list[tuple[str, Record]]) -> bytes:
-    listed = [[name, _record_json(record)] for name, record in records]
+def _check_readable(listed: list[list[object]]) -> None:
+    """Refuse here what every reader would refuse there, where nobody could mend it."""
+    for name, record in listed:
+        try:
+            _named_record([name, record])
+        except MalformedMessage as error:
+            raise LocalProtocolError(f"record {str(name)[:64]!r}: {error.reason}") from error
+
+
+def _inline_bytes(listed: list[list[object]], stays: list[bool]) -> int:
+    """How much the records take within a command, which is text within JSON."""
+    inline = [
+        [pair[0], pair[1] if stay else None] for pair, stay in zip(listed, stays, strict=True)
+    ]
+    return len(dumps(dumps(inline)))
+
+
+def _pack_header(listed: list[list[object]]) -> bytes:
     header = dumps({"records": listed}).encode()
+    if len(header) > PACK_HEADER_BYTES:
+        raise LocalProtocolError(f"{len(header)} bytes describe a pack, {PACK_HEADER_BYTES} fit")
     prefix = PACK_MAGIC + len(header).to_bytes(8, "little") + header
     return prefix + bytes(-len(prefix) % PACK_ALIGNMENT)
 
@@ -311,11 +343,14 @@ def _values_json(record: Values | None) -> object:
 def _typed(value: Value) -> tuple[str, object]:
     """A value with the name of its type: JSON numbers would lose ints, NaN and the last bit."""
     if isinstance(value, tuple):
-        kinds = {_scalar(item)[0] for item in value}
+        items = [_scalar(item) for item in value]
+        kinds = {kind for kind, _ in items}
+        if kinds == {"bool", "int"}:  # True is an int to Python, and so to Flower
+            return "ints", [_scalar(int(cast("int", item)))[1] for item in value]
         if len(kinds) > 1:
             raise LocalProtocolError("a list value mixes types")
         kind = kinds.pop() if kinds else "empty"
-        return f"{kind}s", [_scalar(item)[1] for item in value]
+        return f"{kind}s", [item for _, item in items]
     return _scalar(value)
 
 
@@ -323,7 +358,9 @@ def _scalar(value: Scalar) -> tuple[str, object]:
     if isinstance(value, bool):
         return "bool", value
     if isinstance(value, int):
-        return "int", str(value)
+        if value.bit_length() > _INT_BITS:
+            raise LocalProtocolError(f"an int of {value.bit_length()} bits, {_INT_BITS} fit")
+        return "int", int.__repr__(value)  # the name of an enumeration's member is not its value
     if isinstance(value, float):
         return "float", value.hex()
     if isinstance(value, str):
@@ -382,8 +419,8 @@ def _item(value: object) -> tuple[str, Value]:
 def _read_scalar(kind: object, raw: object) -> Scalar:
     if kind == "bool" and isinstance(raw, bool):
         return raw
-    if kind == "str" and isinstance(raw, str):
-        return raw
+    if kind == "str":
+        return text(_VALUES_TEXT)(raw)
     if kind == "int" and isinstance(raw, str):
         return _read_int(raw)
     if kind == "float" and isinstance(raw, str):
@@ -394,9 +431,12 @@ def _read_scalar(kind: object, raw: object) -> Scalar:
 
 
 def _read_int(raw: str) -> int:
-    if len(raw) > 80 or not raw.removeprefix("-").isascii() or not raw.removeprefix("-").isdigit():  # noqa: PLR2004
-        raise MalformedMessage("not an int")
-    return int(raw)
+    if len(raw) > _INT_CHARS or not _INT.fullmatch(raw):
+        raise MalformedMessage("not an int, or not in its one form")
+    number = int(raw)
+    if number.bit_length() > _INT_BITS:
+        raise MalformedMessage("an int is too large")
+    return number
 
 
 def _read_float(raw: str) -> float:
@@ -412,9 +452,12 @@ def _read_float(raw: str) -> float:
 def _base64(raw: object) -> bytes:
     encoded = text(_VALUES_TEXT)(raw)
     try:
-        return b64decode(encoded, validate=True)
+        decoded = b64decode(encoded, validate=True)
     except ValueError as error:
         raise MalformedMessage("not base64") from error
+    if b64encode(decoded).decode() != encoded:
+        raise MalformedMessage("base64 is not in its one form")
+    return decoded
 
 
 def _refuse(value: object) -> Scalar:

@@ -9,17 +9,25 @@ rule can read them.
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from windflower.errors import MalformedMessage
+from windflower.errors import LocalProtocolError, MalformedMessage
 from windflower.wire.blobs import BlobRef, Grant, reply_key
 from windflower.wire.content import Content, Values
 from windflower.wire.identifiers import check_command, check_device, check_identifier
-from windflower.wire.limits import IDS, REASON_CHARS
+from windflower.wire.limits import (
+    GRANTS_BYTES,
+    IDS,
+    LABELS_BYTES,
+    MESSAGE_BYTES,
+    REASON_BYTES,
+    REASON_CHARS,
+)
 from windflower.wire.sealing import Signer, verify
 from windflower.wire.strict_json import (
     Fields,
     array,
     dumps,
     integer,
+    is_unicode,
     loads,
     number,
     present,
@@ -148,8 +156,8 @@ class Heartbeat:
             queued=fields.take_or("queued", ids, ()),
             outbox=fields.take_or("outbox", ids, ()),
             need=fields.take_or("need", ids, ()),
-            speaks=fields.take_or("speaks", array(integer(1, 255), at_most=16), (VERSION,)),
-            labels=fields.take_or("labels", _labels, {}),
+            speaks=fields.take_or("speaks", _speaks, (VERSION,)),
+            labels=fields.take_or("labels", check_labels, {}),
         )
         fields.take_or("progress", _ignored, None)
         fields.done()
@@ -234,6 +242,19 @@ class Command:
                 }
             )
         )
+
+    def check_sendable(self) -> None:
+        """Raise LocalProtocolError where devices would refuse this or no message can hold it."""
+        body = self.to_body()
+        if (size := len(dumps(body))) > MESSAGE_BYTES - GRANTS_BYTES:
+            raise LocalProtocolError(
+                f"a command of {size} bytes, at most {MESSAGE_BYTES - GRANTS_BYTES} can be sent:"
+                " its configuration or its group's name is too long"
+            )
+        try:
+            Command.from_body(body)
+        except MalformedMessage as error:
+            raise LocalProtocolError(f"devices refuse such a command: {error.reason}") from error
 
     @classmethod
     def from_body(cls, body: str) -> "Command":
@@ -381,7 +402,7 @@ class Failure:
     """Why a device could not do what it was asked.
 
     Attributes:
-        code: Flower's error code.
+        code: Flower's error code; what no reader would take is 0, "unknown".
         reason: what happened, the device's traceback where there is one.
     """
 
@@ -389,11 +410,11 @@ class Failure:
     reason: str
 
     def __post_init__(self) -> None:
-        """Cut the middle out of a long reason: the first and last lines say the most."""
-        if len(self.reason) > REASON_CHARS:
-            half = REASON_CHARS // 2 - 10
-            cut = f"{self.reason[:half]}\n[ ... ]\n{self.reason[-half:]}"
-            object.__setattr__(self, "reason", cut)
+        """Make it fit: an app may fail with anything, and its failure has to arrive."""
+        if not 0 <= self.code <= _MAX_CODE:
+            object.__setattr__(self, "code", 0)
+        reason = self.reason if is_unicode(self.reason) else _without_surrogates(self.reason)
+        object.__setattr__(self, "reason", _without_middle(reason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,7 +474,9 @@ class Reply:
     @classmethod
     def from_bytes(cls, data: bytes) -> "Reply":
         """Read the message; raises MalformedMessage."""
-        fields = Fields(loads(data), what="reply")
+        value = loads(data)
+        fields = Fields(value, what="reply")
+        has_content = "content" in value
         fields.take("v", _version)
         digest = fields.take("digest", text(64))
         path = fields.take_or("path", text(512), None)
@@ -467,6 +490,8 @@ class Reply:
             failure=fields.take_or("error", _failure, None),
             worked_s=fields.take_or("worked_s", number(0, _SECONDS), 0.0),
         )
+        if has_content is (reply.failure is not None):
+            raise MalformedMessage("a reply has either content or an error")
         for readable in ("train_len", "dict", "loss", "accuracy"):
             fields.take_or(readable, _ignored, None)
         fields.done()
@@ -493,7 +518,8 @@ class Reply:
         """
         metrics = self.metrics()
         examples = metrics.pop("num-examples", None)
-        result: dict[str, object] = present({"train_len": examples})
+        is_whole = examples is not None and examples.is_integer()
+        result = present({"train_len": int(examples) if is_whole and examples else examples})
         if self.method == "fit" and metrics:
             result["dict"] = metrics
         if self.method == "evaluate":
@@ -535,10 +561,21 @@ def _seed(value: object) -> str:
     return seed
 
 
-def _labels(value: object) -> dict[str, str]:
+def _speaks(value: object) -> tuple[int, ...]:
+    versions = array(integer(1, 255), at_most=16)(value)
+    if not versions:
+        raise MalformedMessage("a device speaks at least one version")
+    return versions
+
+
+def check_labels(value: object) -> dict[str, str]:
+    """Return a device's labels; raises MalformedMessage where a gateway would refuse them."""
     if not isinstance(value, dict) or len(value) > 64:  # noqa: PLR2004 - a bound, not a promise
         raise MalformedMessage("labels are not a small object")
-    return {text(64)(key): text(256)(label) for key, label in value.items()}
+    labels = {text(64)(key): text(256)(label) for key, label in value.items()}
+    if len(dumps(labels)) > LABELS_BYTES:
+        raise MalformedMessage(f"labels take more than {LABELS_BYTES} bytes")
+    return labels
 
 
 def _ignored(value: object) -> object:
@@ -554,6 +591,30 @@ def _failure(value: object) -> Failure:
     return failure
 
 
+def _without_surrogates(reason: str) -> str:
+    return reason.encode("utf-8", "replace").decode()
+
+
+def _without_middle(reason: str) -> str:
+    """Cut the middle out of a long reason: the first and last lines say the most."""
+    if len(reason) <= REASON_CHARS and len(dumps(reason)) <= REASON_BYTES:
+        return reason
+    chars, size = REASON_CHARS // 2 - 10, REASON_BYTES // 2 - 20
+    head = reason[: _fitting(reason[:chars], size)]
+    tail = reason[len(reason) - _fitting(reason[: -chars - 1 : -1], size) :]
+    return f"{head}\n[ ... ]\n{tail}"
+
+
+def _fitting(characters: str, size_bytes: int) -> int:
+    """Return how many characters, from the first on, fit into so much JSON."""
+    left = size_bytes
+    for count, character in enumerate(characters):
+        left -= len(dumps(character)) - 2
+        if left < 0:
+            return count
+    return len(characters)
+
+
 def _failure_json(failure: Failure | None) -> dict[str, object] | None:
     return {"code": failure.code, "reason": failure.reason} if failure else None
 
@@ -566,9 +627,12 @@ def _values_to_json(values: Values) -> object:
 
 def _values_from_json(value: Any) -> Values:  # noqa: ANN401 - JSON is any
     records = Content.from_json(value).records
-    if len(records) != 1 or records[0][1] is None:
+    if len(records) != 1 or records[0][0] != "config":
         raise MalformedMessage("a configuration is one record")
-    return records[0][1]
+    values = records[0][1]
+    if values is None or values.kind != "configs":
+        raise MalformedMessage("a configuration is a config record")
+    return values
 
 
 def _is_json_number(value: float) -> bool:

@@ -109,7 +109,8 @@ class Fields:
     def done(self) -> None:
         """Refuse what nobody asked for."""
         if self._left:
-            raise MalformedMessage(f"{self._what} has unknown keys {sorted(self._left)[:4]!r}")
+            unknown = [key[:32] for key in sorted(self._left)[:4]]
+            raise MalformedMessage(f"{self._what} has unknown keys {unknown!r}")
 
 
 def text(max_chars: int) -> Callable[[object], str]:
@@ -118,9 +119,22 @@ def text(max_chars: int) -> Callable[[object], str]:
     def check(value: object) -> str:
         if not isinstance(value, str) or len(value) > max_chars:
             raise MalformedMessage(f"not a text of at most {max_chars} characters")
+        if not is_unicode(value):
+            raise MalformedMessage("a text holds half of a surrogate pair")
         return value
 
     return check
+
+
+def is_unicode(value: str) -> bool:
+    """Return whether every language can hold this text: Python alone knows lone surrogates."""
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def integer(low: int, high: int) -> Callable[[object], int]:

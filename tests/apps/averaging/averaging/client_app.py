@@ -1,0 +1,39 @@
+"""Adds noise that depends on the worker's seed, and counts its own rounds in the state."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+app = ClientApp()
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Answer with the arrays and noise."""
+    number = int(context.node_config["partition-id"])
+    if number == int(context.run_config["fails-on"]):
+        raise ValueError(f"device {number} was told to fail")
+    pause = str(context.run_config["pause-file"])
+    while pause and Path(pause).exists():  # a test holds the round open
+        time.sleep(0.02)
+    seen = context.state.metric_records.setdefault("seen", MetricRecord({"rounds": 0}))
+    seen["rounds"] = int(seen["rounds"]) + 1
+    arrays = ArrayRecord(
+        {
+            name: Array(array.numpy() + np.random.standard_normal(array.shape).astype(np.float32))
+            for name, array in message.content["arrays"].items()
+        }
+    )
+    metrics = MetricRecord({"num-examples": 1 + number, "rounds-seen": seen["rounds"]})
+    return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Answer with a number made of the arrays."""
+    total = sum(float(np.abs(a.numpy()).sum()) for a in message.content["arrays"].values())
+    metrics = MetricRecord({"num-examples": 1, "total": total})
+    return Message(RecordDict({"metrics": metrics}), reply_to=message)

@@ -1,0 +1,167 @@
+"""Makes `.venv` in seconds, then runs one of the project's commands in it. Standard library only.
+
+    python3 tools/bootstrap.py demo      ten watches learn together
+    python3 tools/bootstrap.py test      every test
+    python3 tools/bootstrap.py check     format, lint, types, the house's floors
+    python3 tools/bootstrap.py nightly   the long runs
+
+A second call starts at once: the environment is made anew only when what it is made from changed.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / ".venv"
+BIN = VENV / "bin"
+LOCK = ROOT / "requirements.lock"
+STAMP = VENV / "made-from"
+OLDEST = (3, 11)
+
+
+def main() -> int:
+    """Set up, run what was asked for, and return its exit code."""
+    commands = {"demo": demo, "test": test, "check": check, "nightly": nightly}
+    if len(sys.argv) < 2 or sys.argv[1] not in commands:  # noqa: PLR2004 - the program and a word
+        sys.stderr.write(__doc__ or "")
+        return 2
+    if sys.version_info < OLDEST:
+        found = ".".join(map(str, sys.version_info[:3]))
+        sys.stderr.write(f"windflower needs Python 3.11 or newer, this is {found}: set PYTHON=\n")
+        return 2
+    set_up()
+    return commands[sys.argv[1]](sys.argv[2:])
+
+
+# ---------------------------------------------------------------------------------- set-up
+
+
+def set_up() -> None:
+    """Make the environment, unless it was made from the same files before."""
+    wanted = fingerprint()
+    if STAMP.exists() and STAMP.read_text() == wanted:
+        return
+    say("Setting up .venv (once; a few seconds)")
+    venv.EnvBuilder(with_pip=True, clear=VENV.exists()).create(VENV)
+    install(locked("uv"))
+    STAMP.write_text(wanted)
+
+
+def fingerprint() -> str:
+    """Name what the environment is made from."""
+    digest = hashlib.sha256(sys.version.encode())
+    for path in (LOCK, ROOT / "pyproject.toml"):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def locked(package: str) -> str:
+    """Return a package with its locked version."""
+    lines = LOCK.read_text().splitlines()
+    return next(line.split()[0] for line in lines if line.startswith(f"{package}=="))
+
+
+def install(uv: str) -> None:
+    """Let uv install the locked packages and this tree; pip does it where uv cannot be had."""
+    pip = [str(BIN / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    what = ["-r", str(LOCK), "-e", str(ROOT)]
+    if subprocess.run([*pip, uv], check=False).returncode == 0:
+        run([str(BIN / "uv"), "pip", "install", "--quiet", "-p", str(BIN / "python"), *what])
+    else:
+        say("uv could not be installed: going on with pip, which takes a minute")
+        run([*pip, *what])
+
+
+def ensure_mosquitto() -> bool:
+    """Install Debian's mosquitto where it is missing and we may; return whether it is there."""
+    if shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin"):
+        return True
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        say("SKIPPED: the tests that need mosquitto (Debian: sudo apt install mosquitto)")
+        return False
+    say("Installing mosquitto")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    # A broker of Debian's own would take port 1883 and is not ours to start.
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    subprocess.run(["apt-get", "update"], check=False, **quiet)
+    command = ["apt-get", "install", "-y", "--no-install-recommends", "mosquitto"]
+    done = subprocess.run(command, check=False, env=environment, **quiet)
+    if done.returncode != 0:
+        say("SKIPPED: the tests that need mosquitto, which apt-get could not install")
+    return done.returncode == 0
+
+
+# -------------------------------------------------------------------------------- commands
+
+
+def demo(arguments: list[str]) -> int:
+    """Run the demo."""
+    return call([str(BIN / "windflower"), "demo", *arguments])
+
+
+def test(arguments: list[str]) -> int:
+    """Check the tree, then run every test on both cores."""
+    ensure_mosquitto()
+    if (code := check([])) != 0:
+        return code
+    return call([str(BIN / "python"), "-m", "pytest", "-n", "2", "--dist", "worksteal", *arguments])
+
+
+def check(arguments: list[str]) -> int:
+    """Format, lint, types, floors: the fastest first."""
+    for command in (
+        ["ruff", "format", "--check", "--quiet", "."],
+        ["ruff", "check", "--quiet", "."],
+        ["lint-imports"],
+        ["mypy", *arguments],
+    ):
+        say(" ".join(command))
+        code = call([str(BIN / command[0]), *command[1:]], quiet=command[0] == "lint-imports")
+        if code != 0:
+            return code
+    return 0
+
+
+def nightly(arguments: list[str]) -> int:
+    """Simulate a hundred thousand fleets."""
+    seeds = arguments or ["0:100000"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}"}
+    command = [str(BIN / "python"), "-m", "sim", "--seeds", *seeds]
+    return subprocess.run(command, check=False, cwd=ROOT, env=environment).returncode
+
+
+def call(command: list[str], *, quiet: bool = False) -> int:
+    """Run a command in the tree; show what a quiet one said only if it failed."""
+    environment = {
+        **os.environ,
+        "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+    }
+    done = subprocess.run(
+        command, check=False, cwd=ROOT, env=environment, capture_output=quiet, text=True
+    )
+    if quiet and done.returncode != 0:
+        sys.stderr.write(done.stdout + done.stderr)
+    return done.returncode
+
+
+def run(command: list[str]) -> None:
+    """Run a command that must succeed."""
+    if subprocess.run(command, check=False, cwd=ROOT).returncode != 0:
+        sys.exit(f"set-up failed: {' '.join(command[:4])} ...")
+
+
+def say(text: str) -> None:
+    """Tell a person what is under way."""
+    sys.stderr.write(f"-- {text}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
