@@ -38,10 +38,12 @@ class HttpServer:
                 log_config=None,
                 access_log=False,
                 lifespan="off",
+                ws="none",
                 timeout_graceful_shutdown=STOP_S,
             )
         )
         self._task: asyncio.Task[None] | None = None
+        self._listener: socket.socket | None = None
 
     async def start(self) -> int:
         """Listen; return the port.
@@ -49,7 +51,7 @@ class HttpServer:
         Raises:
             PortTaken: the port is in use.
         """
-        listener = socket.socket()
+        listener = self._listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((self._host, self._port))
@@ -66,3 +68,5 @@ class HttpServer:
         self._server.should_exit = True
         if self._task is not None:
             await self._task
+        if self._listener is not None:
+            self._listener.close()

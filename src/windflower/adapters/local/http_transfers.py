@@ -14,7 +14,7 @@ from windflower.wire.blobs import BlobRef, Grant
 
 TIMEOUT_S: Final = 60.0
 _CHUNK_BYTES: Final = 1 << 20
-_REFUSED: Final = frozenset({401, 403, 404, 410})
+_REFUSED: Final = frozenset({401, 403, 404, 405, 410})
 
 
 class HttpTransfers:

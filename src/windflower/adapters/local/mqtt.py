@@ -5,6 +5,7 @@ Its hooks for a foreign event loop let a thousand clients share one thread.
 """
 
 import asyncio
+import os
 import random
 import socket
 import ssl
@@ -198,9 +199,9 @@ class Connection:
             await asyncio.gather(self._task, return_exceptions=True)
         if self._client.is_connected():
             self._client.disconnect()
-            while self._client.want_write():
+            while self._client.want_write() and self._client.socket() is not None:
                 self._client.loop_write()
-        self._is_up = False
+        self._hang_up()
 
     # -------------------------------------------------------------------------- life cycle
 
@@ -422,6 +423,9 @@ def _tls(address: BrokerAddress) -> ssl.SSLContext:
 def _unreachable(address: BrokerAddress, error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         cause = f"no answer within {CONNECT_S:.0f} s"
+    elif isinstance(error, socket.gaierror):
+        cause = f"the name {address.host} is not known"
     else:
-        cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return f"no MQTT broker answers at {address}: {str(cause).lower()}"
+        number = error.errno if isinstance(error, OSError) else None
+        cause = os.strerror(number) if number else str(error) or type(error).__name__
+    return f"no MQTT broker answers at {address}: {cause.lower()}"

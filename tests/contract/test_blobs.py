@@ -1,0 +1,173 @@
+"""Every blob store keeps bytes that never change, and lets devices reach them by grants only."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from windflower.adapters.local.blob_folder import BlobFolder, blob_endpoint
+from windflower.adapters.local.http_server import HttpServer
+from windflower.adapters.local.http_transfers import HttpTransfers
+from windflower.adapters.memory.blobs import MemoryBlobs, MemoryTransfers
+from windflower.errors import BlobNotFound, BlobsUnavailable, GrantRefused, MalformedMessage
+from windflower.ports import Blobs, Transfers
+from windflower.wire.blobs import BlobRef, Grant
+from windflower.wire.content import blob_ref
+
+DATA = b"0123456789" * 1000
+REF = blob_ref(DATA)
+KEY = "out/1-a/d1/00"
+
+
+@dataclass
+class Place:
+    blobs: Blobs
+    transfers: Transfers
+    folder: Path
+
+    def file(self, data: bytes = DATA, name: str = "file") -> Path:
+        path = self.folder / name
+        path.write_bytes(data)
+        return path
+
+
+@pytest.fixture(params=["memory", "local"])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    store = tmp_path / "blobs"
+    store.mkdir()
+    if request.param == "memory":
+        blobs = MemoryBlobs(store)
+        yield Place(blobs, MemoryTransfers(blobs), tmp_path)
+        return
+    folder = BlobFolder(store, secret=b"secret")
+    server = HttpServer(blob_endpoint(folder), host="127.0.0.1", port=0)
+    folder.base_url = f"http://127.0.0.1:{await server.start()}"
+    yield Place(folder, HttpTransfers(), tmp_path)
+    await server.stop()
+
+
+def grant(place: Place, method: str, key: str, *, ttl_s: float = 60, size: int = 1 << 20) -> Grant:
+    if method == "GET":
+        return place.blobs.grant("GET", key, size_bytes=size, ttl_s=ttl_s)
+    return place.blobs.grant("PUT", key, size_bytes=size, ttl_s=ttl_s)
+
+
+async def test_an_adopted_file_can_be_fetched_here_and_downloaded_there(place: Place) -> None:
+    await place.blobs.adopt(place.file(), REF)
+    await place.blobs.adopt(place.file(), REF)
+    there = place.folder / "there"
+    await place.transfers.get(grant(place, "GET", REF.key), REF, there)
+
+    assert DATA == (await place.blobs.fetch(REF.key)).read_bytes()
+    assert DATA == there.read_bytes()
+
+
+async def test_an_upload_is_there_and_verified(place: Place) -> None:
+    await place.transfers.put(grant(place, "PUT", KEY), REF, place.file())
+
+    assert await place.blobs.matches(KEY, REF)
+    assert not await place.blobs.matches(KEY, replace(REF, size_bytes=1))
+    assert not await place.blobs.matches(KEY, BlobRef("0" * 64, REF.size_bytes))
+    assert DATA == (await place.blobs.fetch(KEY)).read_bytes()
+
+
+async def test_an_upload_again_is_success_and_changes_nothing(place: Place) -> None:
+    other = b"other bytes"
+    await place.transfers.put(grant(place, "PUT", KEY), REF, place.file())
+    await place.transfers.put(grant(place, "PUT", KEY), REF, place.file())
+    await place.transfers.put(grant(place, "PUT", KEY), blob_ref(other), place.file(other))
+
+    assert await place.blobs.matches(KEY, REF)
+
+
+async def test_what_is_discarded_can_be_uploaded_anew(place: Place) -> None:
+    await place.transfers.put(grant(place, "PUT", KEY), blob_ref(b"bad"), place.file(b"bad"))
+    await place.blobs.discard(KEY)
+    assert not await place.blobs.matches(KEY, REF)
+    await place.transfers.put(grant(place, "PUT", KEY), REF, place.file())
+
+    assert await place.blobs.matches(KEY, REF)
+
+
+async def test_what_is_not_there_is_not_found(place: Place) -> None:
+    assert not await place.blobs.matches(KEY, REF)
+    with pytest.raises(BlobNotFound):
+        await place.blobs.fetch(KEY)
+    with pytest.raises(GrantRefused):
+        await place.transfers.get(grant(place, "GET", KEY), REF, place.folder / "there")
+
+
+async def test_a_grant_is_for_one_method_one_key_and_a_while(place: Place) -> None:
+    await place.blobs.adopt(place.file(), REF)
+    get = grant(place, "GET", REF.key)
+    there = place.folder / "there"
+    with pytest.raises(GrantRefused):
+        await place.transfers.put(replace(get, method="PUT"), REF, place.file())
+    with pytest.raises(GrantRefused):
+        await place.transfers.get(grant(place, "GET", REF.key, ttl_s=-5), REF, there)
+    with pytest.raises(GrantRefused):
+        await place.transfers.get(replace(get, url=get.url + "0"), REF, there)
+
+
+async def test_more_than_was_granted_is_refused(place: Place) -> None:
+    with pytest.raises(BlobsUnavailable):
+        await place.transfers.put(grant(place, "PUT", KEY, size=10), REF, place.file())
+
+    assert not await place.blobs.matches(KEY, REF)
+
+
+async def test_other_bytes_than_named_are_refused_after_a_download(place: Place) -> None:
+    await place.transfers.put(grant(place, "PUT", KEY), REF, place.file())
+    named = BlobRef("0" * 64, REF.size_bytes)
+    there = place.folder / "there"
+    with pytest.raises(MalformedMessage):
+        await place.transfers.get(grant(place, "GET", KEY), named, there)
+
+    assert not there.exists()
+
+
+async def test_a_download_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    served: list[int] = []
+
+    class Counting(BlobFolder):
+        async def fetch(self, key: str) -> Path:
+            served.append(1)
+            return await super().fetch(key)
+
+    (tmp_path / "blobs").mkdir()
+    folder = Counting(tmp_path / "blobs", secret=b"secret")
+    server = HttpServer(blob_endpoint(folder), host="127.0.0.1", port=0)
+    folder.base_url = f"http://127.0.0.1:{await server.start()}"
+    place = Place(folder, HttpTransfers(), tmp_path)
+    await folder.adopt(place.file(), REF)
+    there = tmp_path / "there"
+    there.write_bytes(DATA[:4321])
+    await place.transfers.get(grant(place, "GET", REF.key), REF, there)
+    there.write_bytes(b"wrong" + DATA[5:4321])
+    with pytest.raises(MalformedMessage):
+        await place.transfers.get(grant(place, "GET", REF.key), REF, there)
+    await server.stop()
+
+    assert 2 == len(served)
+    assert not there.exists()
+
+
+async def test_nobody_there(tmp_path: Path) -> None:
+    dead = Grant("GET", "k", "http://127.0.0.1:1/get/k", 1, 60)
+    with pytest.raises(BlobsUnavailable):
+        await HttpTransfers().get(dead, REF, tmp_path / "there")
+
+
+async def test_a_folder_that_starts_again_trusts_only_what_it_reads(tmp_path: Path) -> None:
+    blobs = BlobFolder(tmp_path / "blobs", secret=b"s")
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    await blobs.adopt(path, REF)
+    (tmp_path / "blobs" / "landing" / "half").write_bytes(b"half")
+    again = BlobFolder(tmp_path / "blobs", secret=b"s")
+    assert await again.matches(REF.key, REF)
+    again.path(REF.key).write_bytes(b"rotten")
+
+    assert not await BlobFolder(tmp_path / "blobs", secret=b"s").matches(REF.key, REF)
+    assert [] == list((tmp_path / "blobs" / "landing").iterdir())

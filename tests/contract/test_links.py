@@ -1,0 +1,167 @@
+"""Every place carries commands to devices, and replies and heartbeats back."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from processes import MOSQUITTO
+
+from windflower.adapters.local.broker import LocalBroker
+from windflower.adapters.local.device_link import MqttDeviceLink
+from windflower.adapters.local.fleet_link import MqttFleetLink
+from windflower.adapters.memory.fleet import MemoryFleetLink
+from windflower.errors import BrokerUnavailable
+from windflower.ports import Commands, Delivery, Intake, Link, LinkUp, Received
+from windflower.wire.messages import Heartbeat
+from windflower.wire.topics import Topics
+
+BEAT = Heartbeat("d1", 1.0, "boot", "connect", 60.0).to_bytes()
+
+
+@dataclass
+class Place:
+    commands: Commands
+    replies: Intake
+    presence: Intake
+    device: Callable[[str], Link]
+
+
+def memory(shape: str) -> Place:
+    fleet = MemoryFleetLink("table" if shape == "table" else "push")
+    return Place(fleet, fleet.replies, fleet.presence, fleet.device)
+
+
+@pytest.fixture(params=["memory", "memory table", "local", "local iotcore"])
+async def place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Place]:
+    if request.param.startswith("memory"):
+        yield memory(request.param.partition(" ")[2])
+        return
+    if request.param == "local" and MOSQUITTO is None:
+        pytest.skip("mosquitto is not installed")
+    if request.param == "local iotcore":
+        monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    broker = LocalBroker(tmp_path)
+    address = await broker.start()
+    fleet = MqttFleetLink(address, fleet="test", topics=Topics("site-1"))
+
+    def device(device: str) -> Link:
+        will = Heartbeat(device, 1.0, "boot", "gone", 60.0)
+        return MqttDeviceLink(address, last_will=will, topics=Topics("site-1"))
+
+    yield Place(fleet, fleet.replies, fleet.presence, device)
+    await fleet.close()
+    await broker.stop()
+
+
+async def connected(place: Place, device: str = "d1") -> Link:
+    link = place.device(device)
+    async with asyncio.timeout(10):
+        assert LinkUp() == await link.next()
+    return link
+
+
+async def taken(intake: Intake) -> list[Delivery]:
+    async with asyncio.timeout(10):
+        deliveries = list(await intake.take())
+    for delivery in deliveries:
+        await delivery.done()
+    return deliveries
+
+
+async def received(link: Link) -> bytes:
+    async with asyncio.timeout(10):
+        got = await link.next()
+    assert isinstance(got, Received)
+    got.done()
+    return got.body
+
+
+async def test_the_link_says_that_it_is_up(place: Place) -> None:
+    await place.commands.open()
+    async with asyncio.timeout(10):
+        change = await place.commands.next_change()
+
+    assert change.is_up
+
+
+async def test_a_command_reaches_its_device_and_no_other(place: Place) -> None:
+    await place.commands.open()
+    first, second = await connected(place, "d1"), await connected(place, "d2")
+    await place.commands.send("d1", b"for d1")
+    await place.commands.send("d2", b"for d2")
+
+    assert b"for d1" == await received(first)
+    assert b"for d2" == await received(second)
+    await first.close()
+    await second.close()
+
+
+async def test_replies_and_heartbeats_arrive_apart_with_their_sender(place: Place) -> None:
+    await place.commands.open()
+    link = await connected(place)
+    link.answer("fit", b"a reply")
+    link.answer("query", b"another")
+    link.beat(BEAT)
+    replies: list[Delivery] = []
+    while len(replies) < 2:
+        replies += await taken(place.replies)
+
+    assert [("d1", b"a reply"), ("d1", b"another")] == [(d.device, d.body) for d in replies]
+    assert [("d1", BEAT, False)] == [
+        (d.device, d.body, d.is_kept) for d in await taken(place.presence)
+    ]
+    await link.close()
+
+
+async def test_many_messages_arrive_in_order(place: Place) -> None:
+    await place.commands.open()
+    link = await connected(place)
+    for number in range(200):
+        link.answer("fit", b"%d" % number)
+    got: list[bytes] = []
+    while len(got) < 200:
+        got += [d.body for d in await taken(place.replies)]
+
+    assert [b"%d" % number for number in range(200)] == got
+    await link.close()
+
+
+async def test_sending_without_a_link_is_an_error(place: Place) -> None:
+    with pytest.raises(BrokerUnavailable):
+        await place.commands.send("d1", b"x")
+
+
+async def test_a_table_gives_a_row_again_until_it_is_removed() -> None:
+    place = memory("table")
+    await place.commands.open()
+    link = await connected(place)
+    link.answer("fit", b"row")
+    first = await place.replies.take()
+    second = await place.replies.take()
+    await second[0].done()
+    link.answer("fit", b"next")
+    third = await place.replies.take()
+
+    assert [b"row"] == [d.body for d in first] == [d.body for d in second]
+    assert [b"next"] == [d.body for d in third]
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+async def test_a_gateway_that_comes_later_learns_the_name_of_a_device(tmp_path: Path) -> None:
+    broker = LocalBroker(tmp_path)
+    address = await broker.start()
+    will = Heartbeat("d1", 1.0, "boot", "gone", 60.0)
+    link = MqttDeviceLink(address, last_will=will, topics=Topics())
+    await link.next()
+    link.beat(BEAT)
+    await link.close()
+    fleet = MqttFleetLink(address, fleet="late", topics=Topics())
+    await fleet.open()
+
+    assert [("d1", True)] == [(d.device, d.is_kept) for d in await taken(fleet.presence)]
+    await fleet.close()
+    await broker.stop()
