@@ -1,0 +1,110 @@
+"""What a person does by hand: a broker, some devices, a run, a pulled plug."""
+
+import json
+from pathlib import Path
+
+import pytest
+from processes import MOSQUITTO, Program, Programs, children_of, events, until
+
+pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+
+
+def run_arguments(app: Path, broker: str, state: Path) -> list[str]:
+    common = ["--broker", broker, "--state", str(state), "--format", "json"]
+    return ["run", str(app), "--seed", "5", "--strict", "--limit", "3", *common]
+
+
+def start_device(programs: Programs, broker: str, number: int) -> Program:
+    config = f"partition-id={number} num-partitions=3"
+    return programs.agent(f"hand-{number}", broker, "--node-config", config)
+
+
+def test_three_agents_started_by_hand_take_part_in_a_run(
+    programs: Programs, apps: Path, tmp_path: Path
+) -> None:
+    _, broker = programs.mosquitto()
+    for number in range(3):
+        start_device(programs, broker, number)
+    hashes = []
+    for attempt in range(2):
+        run = programs.windflower(
+            *run_arguments(apps / "averaging", broker, tmp_path / "state"), name=f"run-{attempt}"
+        )
+        assert 0 == run.wait(), run.err
+        hashes.append(run.last["model-hash"])
+        assert {"ok": 12, "failed": 0, "late": 0} == run.last["replies"]
+        assert 3 == run.last["devices"]
+        assert "external" == run.last["broker"]
+
+    assert 1 == len(set(hashes))
+
+
+def test_an_agent_that_was_killed_takes_part_again_and_the_model_is_the_same(
+    programs: Programs, apps: Path, tmp_path: Path
+) -> None:
+    _, broker = programs.mosquitto()
+    devices = [start_device(programs, broker, number) for number in range(3)]
+    state, pause = tmp_path / "state", tmp_path / "pause"
+    arguments = [*run_arguments(apps / "averaging", broker, state), "-c", f"pause-file='{pause}'"]
+    undisturbed = programs.windflower(*arguments, name="undisturbed")
+    assert 0 == undisturbed.wait(), undisturbed.err
+
+    pause.touch()
+    before = len(events(state))
+    disturbed = programs.windflower(*arguments, name="disturbed")
+    until(lambda: devices[1].err.count("work-started") > 4, "the work to begin")
+    devices[1].kill()
+    again = start_device(programs, broker, 1)
+    until(lambda: "work-started" in again.err, "the work to begin again")
+    pause.unlink()
+
+    assert 0 == disturbed.wait(), disturbed.err
+    assert undisturbed.last["model-hash"] == disturbed.last["model-hash"]
+    accepted = [e["device"] for e in events(state)[before:] if e["event"] == "reply-accepted"]
+    assert 4 == accepted.count("hand-1")
+
+
+def test_the_app_prints_to_stdout_and_with_json_to_stderr(
+    programs: Programs, apps: Path, tmp_path: Path
+) -> None:
+    common = ["--devices", "2", "--state", str(tmp_path / "state")]
+    config = ["-c", 'num-server-rounds=1 text="two words"']
+    plain = programs.windflower("run", str(apps / "averaging"), *common, *config, name="plain")
+    assert 0 == plain.wait(), plain.err
+    as_json = programs.windflower(
+        "run", str(apps / "averaging"), *common, *config, "--format", "json", name="json"
+    )
+    assert 0 == as_json.wait(), as_json.err
+
+    assert "text: two words\n" == plain.out
+    assert "text: two words" in as_json.err
+    assert [as_json.last] == [json.loads(line) for line in as_json.out.splitlines()]
+
+
+@pytest.mark.parametrize("number", [2, 15])
+def test_ctrl_c_and_sigterm_end_every_child(
+    programs: Programs, apps: Path, tmp_path: Path, number: int
+) -> None:
+    pause = tmp_path / "pause"
+    pause.touch()
+    state = tmp_path / "state"
+    run = programs.windflower(
+        *("run", str(apps / "averaging"), "--devices", "2", "--state", str(state)),
+        *("-c", f"pause-file='{pause}'"),
+        name="run",
+    )
+    until(lambda: len(events(state, "command-sent")) >= 2, "the first commands")
+    family = list(children_of(run.process.pid))
+    run.process.send_signal(number)
+
+    assert 130 == run.wait(deadline_s=30)
+    assert 5 <= len(family)  # gateway, broker, nursery, agents, the run
+    until(lambda: not [p for p in family if alive(p)], "every child to end", deadline_s=15)
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
