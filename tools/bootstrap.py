@@ -22,6 +22,10 @@ BIN = VENV / "bin"
 LOCK = ROOT / "requirements.lock"
 STAMP = VENV / "made-from"
 OLDEST = (3, 11)
+PROGRAMS = {
+    "mosquitto": "every test with the Mosquitto broker",
+    "tcpdump": "the test that looks for a device's data in all traffic",
+}
 
 
 def main() -> int:
@@ -77,23 +81,20 @@ def install(uv: str) -> None:
         run([*pip, *what])
 
 
-def ensure_mosquitto() -> bool:
-    """Install Debian's mosquitto where it is missing and we may; return whether it is there."""
-    if shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin"):
-        return True
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        say("SKIPPED: the tests that need mosquitto (Debian: sudo apt install mosquitto)")
-        return False
-    say("Installing mosquitto")
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    # A broker of Debian's own would take port 1883 and is not ours to start.
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    subprocess.run(["apt-get", "update"], check=False, **quiet)
-    command = ["apt-get", "install", "-y", "--no-install-recommends", "mosquitto"]
-    done = subprocess.run(command, check=False, env=environment, **quiet)
-    if done.returncode != 0:
-        say("SKIPPED: the tests that need mosquitto, which apt-get could not install")
-    return done.returncode == 0
+def ensure_programs() -> None:
+    """Install Debian's programs that tests use, where they are missing and we may."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+    missing = [name for name in PROGRAMS if not shutil.which(name, path=path)]
+    apt = shutil.which("apt-get")
+    if missing and os.geteuid() == 0 and apt:
+        say(f"Installing {' '.join(missing)}")
+        # RUNLEVEL=1 keeps Debian from starting a broker of its own on port 1883.
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+        for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
+            subprocess.run([apt, *command], check=False, env=environment, capture_output=True)
+        missing = [name for name in missing if not shutil.which(name, path=path)]
+    for name in missing:
+        say(f"SKIPPED: {PROGRAMS[name]} (Debian: sudo apt install {name})")
 
 
 # -------------------------------------------------------------------------------- commands
@@ -106,7 +107,7 @@ def demo(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     """Check the tree, then run every test on both cores."""
-    ensure_mosquitto()
+    ensure_programs()
     if (code := check([])) != 0:
         return code
     return call([str(BIN / "python"), "-m", "pytest", "-n", "2", "--dist", "worksteal", *arguments])
@@ -139,7 +140,8 @@ def call(command: list[str], *, quiet: bool = False) -> int:
     """Run a command in the tree; show what a quiet one said only if it failed."""
     environment = {
         **os.environ,
-        "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
+        # Debian keeps mosquitto where only root looks for programs.
+        "PATH": os.pathsep.join([str(BIN), os.environ.get("PATH", ""), "/usr/sbin"]),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
     }

@@ -21,9 +21,10 @@ from windflower.errors import LocalProtocolError, MalformedMessage
 from windflower.wire.blobs import BLOB_BYTES, BlobRef
 from windflower.wire.limits import (
     ARRAY_DIMENSIONS,
+    DTYPE_CHARS,
     INLINE_PACK_BYTES,
     INLINE_VALUES_BYTES,
-    NAME_BYTES,
+    NAME_CHARS,
     PACK_ALIGNMENT,
     PACK_HEADER_BYTES,
     RECORDS,
@@ -389,7 +390,7 @@ def _named_values(value: object) -> tuple[str, Values | None]:
 def _pair(value: object) -> tuple[str, object]:
     if not isinstance(value, list) or len(value) != 2:  # noqa: PLR2004 - [name, record]
         raise MalformedMessage("a record is not a pair")
-    return text(NAME_BYTES)(value[0]), value[1]
+    return text(NAME_CHARS)(value[0]), value[1]
 
 
 def _read_values(body: object) -> Values:
@@ -408,7 +409,7 @@ def _item(value: object) -> tuple[str, Value]:
     if not isinstance(value, list) or len(value) != 3:  # noqa: PLR2004 - [name, type, value]
         raise MalformedMessage("a value is not [name, type, value]")
     name, kind, raw = value
-    name = text(NAME_BYTES)(name)
+    name = text(NAME_CHARS)(name)
     if kind == "emptys":
         return name, array(_refuse, at_most=0)(raw)
     if isinstance(kind, str) and kind.endswith("s") and kind[:-1] in _LISTABLE:
@@ -469,8 +470,8 @@ def _entry(value: object) -> ArrayEntry:
         raise MalformedMessage("an array is not [name, dtype, shape, stype, size]")
     name, dtype, shape, stype, size = value
     return ArrayEntry(
-        text(NAME_BYTES)(name),
-        text(NAME_BYTES)(dtype),
+        text(NAME_CHARS)(name),
+        text(DTYPE_CHARS)(dtype),
         array(integer(0, BLOB_BYTES), at_most=ARRAY_DIMENSIONS)(shape),
         text(64)(stype),
         integer(0, BLOB_BYTES)(size),

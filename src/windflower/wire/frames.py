@@ -40,4 +40,7 @@ def read_frame(file: ByteReader) -> Any | None:  # noqa: ANN401 - JSON is any
     body = file.read(length)
     if len(body) != length:
         raise MalformedMessage("a frame was cut")
-    return json.loads(body)
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage("a frame is not JSON") from error

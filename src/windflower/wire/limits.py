@@ -24,8 +24,11 @@ PACK_ALIGNMENT: Final = 64
 JSON_DEPTH: Final = 16
 """Our deepest message has nine levels."""
 
-NAME_BYTES: Final = 4096
+NAME_CHARS: Final = 4096
 """Record, array and value names: longer than any seen, short enough to log."""
+
+DTYPE_CHARS: Final = 10_000
+"""A structured array's dtype lists all its fields. Source: numpy.lib.format, as for its header."""
 
 RECORDS: Final = 4096
 """Records in one message."""

@@ -518,8 +518,9 @@ class Reply:
         """
         metrics = self.metrics()
         examples = metrics.pop("num-examples", None)
-        is_whole = examples is not None and examples.is_integer()
-        result = present({"train_len": int(examples) if is_whole and examples else examples})
+        if examples is not None and examples.is_integer() and abs(examples) < _COUNT:
+            examples = int(examples)
+        result: dict[str, object] = present({"train_len": examples})
         if self.method == "fit" and metrics:
             result["dict"] = metrics
         if self.method == "evaluate":

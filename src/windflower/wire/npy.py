@@ -18,8 +18,12 @@ from windflower.wire.limits import ARRAY_DIMENSIONS
 _MAGIC: Final = b"\x93NUMPY"
 _LENGTH_BYTES: Final = {1: 2, 2: 4, 3: 4}
 _ENCODINGS: Final = {1: "latin-1", 2: "latin-1", 3: "utf-8"}
-_HEADER_BYTES: Final = 10_000
+_HEADER_CHARS: Final = 10_000
 """Source: numpy.lib.format, which refuses to read longer ones."""
+
+_HEADER_BYTES: Final = 4 * _HEADER_CHARS
+_ESCAPE = re.compile(r"""\\[\\'"nrtxuU]""")
+"""The escapes that Python's repr writes; about others its parser would warn."""
 
 _SIZED = re.compile(r"[<>|=]?([SVU])([0-9]{1,9})")
 _FIXED = re.compile(r"[<>|=]?(?:\?|b1|[iu][1248]|f(?:[248]|16)|c(?:8|16|32))")
@@ -92,8 +96,8 @@ def parse_npy_header(prefix: bytes) -> NpyHeader:
 def _literal(raw: bytes, encoding: str) -> dict[str, object]:
     try:
         text = raw.decode(encoding)
-        if "\\" in text:  # in no name of a field that anybody would choose; Python may warn
-            raise MalformedMessage("an npy header holds a backslash")
+        if len(text) > _HEADER_CHARS or "\\" in _ESCAPE.sub("", text):
+            raise MalformedMessage("an npy header is not as numpy writes it")
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError) as error:
         raise MalformedMessage("an npy header is not a literal") from error

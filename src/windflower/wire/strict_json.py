@@ -98,13 +98,16 @@ class Fields:
         """Return the checked value of a key that must be there."""
         if key not in self._left:
             raise MalformedMessage(f"{self._what} lacks {key!r}")
-        return check(self._left.pop(key))
+        try:
+            return check(self._left.pop(key))
+        except MalformedMessage as error:
+            raise MalformedMessage(f"{self._what}.{key}: {error.reason}") from error
 
     def take_or(self, key: str, check: Callable[[Any], T], default: D) -> T | D:
         """Return the checked value of a key, or `default` where the key is absent."""
         if key not in self._left:
             return default
-        return check(self._left.pop(key))
+        return self.take(key, check)
 
     def done(self) -> None:
         """Refuse what nobody asked for."""

@@ -111,7 +111,7 @@ class LocalBroker:
         return None if self._process is None else self._process.pid
 
     def _command(self, port: int) -> tuple[str, list[str]]:
-        mosquitto = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+        mosquitto = shutil.which("mosquitto")
         if mosquitto:
             configuration = self._folder / "mosquitto.conf"
             configuration.write_text(_MOSQUITTO.format(port=port))

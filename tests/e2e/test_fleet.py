@@ -1,0 +1,116 @@
+"""A gateway that stays, with several runs and many devices."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import MOSQUITTO, Program, Programs, events, until
+
+pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+
+
+@pytest.fixture
+def gateway(programs: Programs, tmp_path: Path) -> Program:
+    state = str(tmp_path / "state")
+    served = programs.windflower("serve", "--state", state, "--format", "json", name="serve")
+    until(lambda: served.out, "the gateway")
+    return served
+
+
+def crew(programs: Programs, gateway: Program, count: int, *arguments: str) -> Program:
+    card = gateway.last
+    state = str(programs.folder / "crew-state")
+    return programs.windflower(
+        *("agent", "--broker", card["broker"], "--gateway-key", card["key"]),
+        *("--device-id", "crew", "--crew", str(count), "--state", state, *arguments),
+        name="crew",
+    )
+
+
+def listed(programs: Programs, *arguments: str) -> list[dict[str, Any]]:
+    state = str(programs.folder / "state")
+    program = programs.windflower(
+        "devices", "ls", "--state", state, "--format", "json", *arguments, name="ls"
+    )
+    assert 0 == program.wait(), program.err
+    return list(program.last["devices"])
+
+
+def test_a_crew_of_a_thousand_devices_starts_in_one_process(
+    programs: Programs, gateway: Program, apps: Path, tmp_path: Path
+) -> None:
+    started = crew(programs, gateway, 1000)
+    state = tmp_path / "state"
+    until(lambda: len(events(state, "device-heard")) == 1000, "a thousand devices")
+    run = programs.windflower(
+        *("run", str(apps / "averaging"), "--state", str(state), "--format", "json"),
+        *("--limit", "1000", "-c", "num-server-rounds=1 numbers=10 fraction=0.02"),
+        name="run",
+    )
+
+    assert 0 == run.wait(deadline_s=120), run.err
+    assert {"ok": 40, "failed": 0, "late": 0} == run.last["replies"]
+    assert started.process.poll() is None
+    assert 0 == started.end()
+
+
+def test_runs_at_the_same_time_never_see_each_others_replies(
+    programs: Programs, gateway: Program, apps: Path, tmp_path: Path
+) -> None:
+    crew(programs, gateway, 4)
+    state = tmp_path / "state"
+
+    def run(seed: int, name: str) -> Program:
+        return programs.windflower(
+            *("run", str(apps / "averaging"), "--state", str(state), "--format", "json"),
+            *("--limit", "4", "--seed", str(seed), "--strict", "-c", "num-server-rounds=6"),
+            name=name,
+        )
+
+    together = [run(1, "first"), run(2, "second")]
+    assert [0, 0] == [program.wait() for program in together]
+    alone = [run(1, "first-alone"), run(2, "second-alone")]
+    assert [0, 0] == [program.wait() for program in alone]
+
+    hashes = [program.last["model-hash"] for program in together]
+    assert 2 == len(set(hashes))
+    assert hashes == [program.last["model-hash"] for program in alone]
+    spans = {
+        program.last["run-id"]: [e["at"] for e in events(state) if e.get("run") == id_]
+        for program, id_ in ((p, p.last["run-id"]) for p in together)
+    }
+    (a, b) = spans.values()
+    assert max(a[0], b[0]) < min(a[-1], b[-1])  # they did overlap
+
+
+def test_devices_are_listed_by_their_last_heartbeat(programs: Programs, gateway: Program) -> None:
+    card = gateway.last
+    first = programs.agent("first", card["broker"], interval=300)
+    until(lambda: [d["device"] for d in listed(programs)] == ["first"], "the first device")
+    second = programs.agent("second", card["broker"], interval=300)
+    until(lambda: len(listed(programs)) == 2, "the second device")
+
+    assert ["second", "first"] == [d["device"] for d in listed(programs)]
+    assert ["second"] == [d["device"] for d in listed(programs, "--limit", "1")]
+    assert [True, True] == [d["online"] for d in listed(programs)]
+    first.end()
+    second.end()
+
+
+def test_an_agent_is_small(programs: Programs, gateway: Program) -> None:
+    agent = programs.agent("small", gateway.last["broker"])
+    until(lambda: listed(programs), "the device")
+    status = Path(f"/proc/{agent.process.pid}/status").read_text()
+    resident_kb = int(status.partition("VmRSS:")[2].split()[0])
+    maps = Path(f"/proc/{agent.process.pid}/maps").read_text()
+
+    assert 60_000 > resident_kb
+    assert "numpy" not in maps
+
+
+def test_the_gateways_card_is_json_on_one_line(gateway: Program) -> None:
+    card = json.loads(gateway.out)
+
+    assert {"success", "pid", "socket", "broker", "broker-name", "blobs", "key"} <= set(card)
+    assert 1 == len(gateway.out.splitlines())
