@@ -178,6 +178,7 @@ async def _gateway(
         await server.stop()
         await fleet.stop()
         await endpoint.stop()
+        await blobs.close()
         events.close()
 
 

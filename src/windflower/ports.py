@@ -72,7 +72,11 @@ class Commands(Protocol):
         ...
 
     async def send(self, device: str, message: bytes) -> None:
-        """Publish to a device; raises BrokerUnavailable while there is no link."""
+        """Publish a command to a device; raises BrokerUnavailable while there is no link."""
+        ...
+
+    async def tell(self, device: str, message: bytes) -> None:
+        """Publish a control message as cheaply as can be: the next heartbeat mends its loss."""
         ...
 
     async def next_change(self) -> LinkChange:
@@ -122,6 +126,10 @@ class Blobs(Protocol):
 
     async def discard(self, key: str) -> None:
         """Drop what is stored under a key, if anything is."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what is open."""
         ...
 
 

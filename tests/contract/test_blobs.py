@@ -17,6 +17,7 @@ from windflower.wire.content import blob_ref
 
 DATA = b"0123456789" * 1000
 REF = blob_ref(DATA)
+LARGE = bytes(range(256)) * 8192
 KEY = "out/1-a/d1/00"
 
 
@@ -43,8 +44,11 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     folder = BlobFolder(store, secret=b"secret")
     server = HttpServer(blob_endpoint(folder), host="127.0.0.1", port=0)
     folder.base_url = f"http://127.0.0.1:{await server.start()}"
-    yield Place(folder, HttpTransfers(), tmp_path)
+    transfers = HttpTransfers()
+    yield Place(folder, transfers, tmp_path)
+    transfers.close()
     await server.stop()
+    await folder.close()
 
 
 def grant(place: Place, method: str, key: str, *, ttl_s: float = 60, size: int = 1 << 20) -> Grant:
@@ -70,6 +74,17 @@ async def test_an_upload_is_there_and_verified(place: Place) -> None:
     assert not await place.blobs.matches(KEY, replace(REF, size_bytes=1))
     assert not await place.blobs.matches(KEY, BlobRef("0" * 64, REF.size_bytes))
     assert DATA == (await place.blobs.fetch(KEY)).read_bytes()
+
+
+async def test_large_uploads_are_there_too_and_never_change(place: Place) -> None:
+    ref = blob_ref(LARGE)
+    put = grant(place, "PUT", KEY, size=1 << 30)
+    await place.transfers.put(put, ref, place.file(LARGE))
+    await place.transfers.put(put, REF, place.file())
+    await place.transfers.put(put, blob_ref(LARGE[::-1]), place.file(LARGE[::-1]))
+
+    assert await place.blobs.matches(KEY, ref)
+    assert LARGE == (await place.blobs.fetch(KEY)).read_bytes()
 
 
 async def test_an_upload_again_is_success_and_changes_nothing(place: Place) -> None:
@@ -139,7 +154,8 @@ async def test_a_download_goes_on_where_it_stopped(tmp_path: Path) -> None:
     folder = Counting(tmp_path / "blobs", secret=b"secret")
     server = HttpServer(blob_endpoint(folder), host="127.0.0.1", port=0)
     folder.base_url = f"http://127.0.0.1:{await server.start()}"
-    place = Place(folder, HttpTransfers(), tmp_path)
+    transfers = HttpTransfers()
+    place = Place(folder, transfers, tmp_path)
     await folder.adopt(place.file(), REF)
     there = tmp_path / "there"
     there.write_bytes(DATA[:4321])
@@ -147,7 +163,9 @@ async def test_a_download_goes_on_where_it_stopped(tmp_path: Path) -> None:
     there.write_bytes(b"wrong" + DATA[5:4321])
     with pytest.raises(MalformedMessage):
         await place.transfers.get(grant(place, "GET", REF.key), REF, there)
+    transfers.close()
     await server.stop()
+    await folder.close()
 
     assert 2 == len(served)
     assert not there.exists()
@@ -164,10 +182,16 @@ async def test_a_folder_that_starts_again_trusts_only_what_it_reads(tmp_path: Pa
     path = tmp_path / "file"
     path.write_bytes(DATA)
     await blobs.adopt(path, REF)
+    assert await blobs.create_small(KEY, DATA)
     (tmp_path / "blobs" / "landing" / "half").write_bytes(b"half")
+    await blobs.close()
     again = BlobFolder(tmp_path / "blobs", secret=b"s")
     assert await again.matches(REF.key, REF)
+    assert await again.matches(KEY, REF)
     again.path(REF.key).write_bytes(b"rotten")
+    await again.close()
+    third = BlobFolder(tmp_path / "blobs", secret=b"s")
 
-    assert not await BlobFolder(tmp_path / "blobs", secret=b"s").matches(REF.key, REF)
+    assert not await third.matches(REF.key, REF)
     assert [] == list((tmp_path / "blobs" / "landing").iterdir())
+    await third.close()

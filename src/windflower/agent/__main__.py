@@ -74,6 +74,7 @@ class Quarters:
         self._state: Path = given.state or _default_state(given.device_id)
         self._stores = DeviceStores(self._state)
         self._events = EventStream()
+        self._transfers = HttpTransfers()
 
     def agent(self, device: str, node_config: str, worker: Worker) -> Agent:
         """Return one device's agent."""
@@ -93,14 +94,15 @@ class Quarters:
             link=MqttDeviceLink(self._address, last_will=will, topics=self._topics),
             store=self._stores.of(device),
             worker=worker,
-            transfers=HttpTransfers(),
+            transfers=self._transfers,
             events=self._events,
             clock=MonotonicClock(),
             boot=boot,
         )
 
     async def close(self) -> None:
-        """Let go of the store."""
+        """Let go of the store and the connections."""
+        self._transfers.close()
         await self._stores.close()
 
 

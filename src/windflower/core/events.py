@@ -6,7 +6,6 @@ An event never holds a payload, a key or a URL.
 import dataclasses
 import re
 from dataclasses import dataclass
-from typing import ClassVar
 
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -14,8 +13,6 @@ _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something that happened; each kind is a subclass, and its name in lower case its `event`."""
-
-    registry: ClassVar[dict[str, type["Event"]]] = {}
 
     @classmethod
     def kind(cls) -> str:
@@ -243,6 +240,3 @@ class WorkEnded(Event):
     method: str
     seconds: float
     failed: bool
-
-
-Event.registry.update({cls.kind(): cls for cls in Event.__subclasses__()})

@@ -131,7 +131,7 @@ class FleetGrid(Grid):
             ids = [i for i in wanted if i in self._sent]
             settlements = self._line.pull(self._record.run, self._pulls, ids) if ids else []
             self._pulls += bool(settlements)
-        return _sorted([*answers, *(self._answer(s) for s in settlements)])
+        return _sorted([*answers, *self._answers(settlements)])
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -149,7 +149,7 @@ class FleetGrid(Grid):
         if commands:
             phase = hashlib.sha256("\n".join(ids).encode()).hexdigest()
             settlements = self._line.ask(self._record.run, phase, commands, timeout_s=timeout)
-            answers += [self._answer(settlement) for settlement in settlements]
+            answers += self._answers(settlements)
         return _sorted(answers)
 
     # --------------------------------------------------------------------------- to the wire
@@ -235,15 +235,18 @@ class FleetGrid(Grid):
 
     # ------------------------------------------------------------------------- from the wire
 
-    def _answer(self, settlement: Settlement) -> Message:
+    def _answers(self, settlements: Sequence[Settlement]) -> list[Message]:
+        keys = [s.reply.path for s in settlements if s.reply is not None and s.reply.path]
+        packs = dict(zip(keys, self._line.locate(keys) if keys else [], strict=True))
+        return [self._answer(settlement, packs) for settlement in settlements]
+
+    def _answer(self, settlement: Settlement, packs: dict[str, Path]) -> Message:
         reply = settlement.reply
         failure = settlement.failure or (reply.failure if reply is not None else None)
         content: RecordDict | None = None
         if reply is not None and failure is None:
             try:
-                key = reply.path
-                pack = self._line.locate(key) if key is not None else None
-                content = from_content(reply.content, pack)
+                content = from_content(reply.content, packs.get(reply.path or ""))
             except MalformedMessage as error:
                 failure = Failure(
                     UNREADABLE, f"{settlement.device} sent what is no answer: {error}"

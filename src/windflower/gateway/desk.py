@@ -269,9 +269,9 @@ class Desk:
         """Take over a file that the run wrote."""
         await self._blobs.adopt(path, ref)
 
-    async def locate(self, key: str) -> Path:
-        """Return the file of a blob; raises BlobNotFound."""
-        return await self._blobs.fetch(key)
+    async def locate(self, keys: Sequence[str]) -> list[Path]:
+        """Return the files of blobs; raises BlobNotFound."""
+        return [await self._blobs.fetch(key) for key in keys]
 
     def report(self, line: dict[str, Any]) -> None:
         """Write an event of the run's own."""

@@ -73,6 +73,7 @@ class Fleet:
         self._settled: dict[str, str] = {}
         self._waiting: defaultdict[str, list[_Wait]] = defaultdict(list)
         self._open_commands: dict[str, Command] = {}
+        self._kept: dict[str, Presence] = {}
         self._changed = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
         self._inspections: set[asyncio.Task[None]] = set()
@@ -201,11 +202,22 @@ class Fleet:
         else:
             hear = self._exchanges.named if delivery.is_kept else self._exchanges.heard
             self._apply(hear(heartbeat, now))
-            presence = self.roster.get(heartbeat.client)
-            if presence is not None:
-                self._pending.append(_KeepPresence(presence))
+            self._keep_presence(heartbeat.client)
         self._pending.append(_Finish(delivery))
         self._is_pending.set()
+
+    def _keep_presence(self, device: str) -> None:
+        """Journal a presence that says something new; when it was heard need not be exact."""
+        presence = self.roster.get(device)
+        before = self._kept.get(device)
+        if presence is None:
+            return
+        if before is not None and _without_times(before) == _without_times(presence):
+            is_fresh = presence.heard_at - before.heard_at < presence.interval_s / 2
+            if is_fresh:
+                return
+        self._kept[device] = presence
+        self._pending.append(_KeepPresence(presence))
 
     async def _collect(self) -> None:
         """Take replies."""
@@ -272,7 +284,7 @@ class Fleet:
     async def _do(self, effect: "Effect | _Finish | _KeepPresence") -> None:
         match effect:
             case exchange.Send(command):
-                await self._publish(command.client, command, self._grants(command))
+                await self._send(command)
             case exchange.Tell():
                 await self._tell(effect)
             case exchange.Inspect(reply):
@@ -288,22 +300,21 @@ class Fleet:
             case _:
                 pass
 
-    async def _publish(
-        self, device: str, message: Command | Control, grants: tuple[Grant, ...] = ()
-    ) -> None:
+    async def _send(self, command: Command) -> None:
         # While there is no link nothing is lost: after the next connection the roll is called.
         with suppress(BrokerUnavailable):
-            envelope = seal(message, self._signer, grants)
-            await self._ports.commands.send(device, envelope.to_bytes())
+            envelope = seal(command, self._signer, self._grants(command))
+            await self._ports.commands.send(command.client, envelope.to_bytes())
 
     async def _tell(self, tell: exchange.Tell) -> None:
         grants: tuple[Grant, ...] = ()
         if tell.method == "grant":
             commands = (self._open_commands.get(id_) for id_ in tell.ids)
             grants = tuple(g for c in commands if c is not None for g in self._grants(c))
-        await self._publish(
-            tell.device, Control(tell.device, tell.method, tell.ids, tell.boot), grants
-        )
+        control = Control(tell.device, tell.method, tell.ids, tell.boot)
+        with suppress(BrokerUnavailable):
+            envelope = seal(control, self._signer, grants)
+            await self._ports.commands.tell(tell.device, envelope.to_bytes())
 
     def _grants(self, command: Command) -> tuple[Grant, ...]:
         blobs = self._ports.blobs
@@ -333,6 +344,10 @@ class Fleet:
             wait.left.discard(id_)
             if not wait.left and not wait.over.done():
                 wait.over.set_result(None)
+
+
+def _without_times(presence: Presence) -> Presence:
+    return replace(presence, heard_at=0.0, overdue_at=0.0)
 
 
 def _check_sender(delivery: Delivery, client: str) -> None:

@@ -55,7 +55,7 @@ class RunLine(Protocol):
         """See `Desk.adopt`."""
         ...
 
-    def locate(self, key: str) -> Path:
+    def locate(self, keys: Sequence[str]) -> list[Path]:
         """See `Desk.locate`."""
         ...
 
@@ -97,9 +97,9 @@ class LoopLine:
         """See `Desk.adopt`."""
         self._wait(self._desk.adopt(path, ref))
 
-    def locate(self, key: str) -> Path:
+    def locate(self, keys: Sequence[str]) -> list[Path]:
         """See `Desk.locate`."""
-        return self._wait(self._desk.locate(key))
+        return self._wait(self._desk.locate(keys))
 
     def report(self, line: dict[str, Any]) -> None:
         """See `Desk.report`."""
@@ -241,8 +241,8 @@ class LineServer:
     async def _adopt(self, given: dict[str, Any]) -> None:
         await self._desk.adopt(Path(given["path"]), BlobRef.from_json(given["ref"]))
 
-    async def _locate(self, given: dict[str, Any]) -> str:
-        return str(await self._desk.locate(given["key"]))
+    async def _locate(self, given: dict[str, Any]) -> list[str]:
+        return [str(path) for path in await self._desk.locate(given["keys"])]
 
     async def _report(self, given: dict[str, Any]) -> None:
         self._desk.report(given["line"])
@@ -302,9 +302,9 @@ class SocketLine:
         """See `Desk.adopt`."""
         self._call("adopt", {"path": str(path), "ref": ref.to_json()}, wait_s=None)
 
-    def locate(self, key: str) -> Path:
+    def locate(self, keys: Sequence[str]) -> list[Path]:
         """See `Desk.locate`."""
-        return Path(self._call("locate", {"key": key}))
+        return [Path(path) for path in self._call("locate", {"keys": list(keys)}, wait_s=None)]
 
     def report(self, line: dict[str, Any]) -> None:
         """See `Desk.report`."""

@@ -1,7 +1,10 @@
-"""Blobs as files, and the HTTP endpoint that lets devices reach them by signed URLs.
+"""Blobs as files, small ones as rows, and the endpoint that serves them by signed URLs.
 
 A key never becomes a path: a file is named by the digest of its key. Whoever holds a URL may do one
 thing with one key until it expires; a PUT creates a blob once.
+
+Small blobs are rows of one SQLite file, because a thousand small uploads share its commits, while a
+thousand files need a thousand syncs (measured: half of a round's time at 50 devices).
 """
 
 import asyncio
@@ -9,6 +12,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,11 +25,21 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from windflower.adapters.local.database import Database
 from windflower.adapters.local.files import digest_of, make_durable, move_durably
 from windflower.errors import BlobNotFound
 from windflower.wire.blobs import BlobRef, Grant
+from windflower.wire.content import blob_ref
+
+SMALL_BYTES: Final = 1 << 20
+"""A larger upload is a file of its own."""
 
 _CHUNK_BYTES: Final = 1 << 20
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS blobs (
+    key TEXT PRIMARY KEY, digest TEXT NOT NULL, data BLOB NOT NULL
+) WITHOUT ROWID;
+"""
 
 
 class BlobFolder:
@@ -43,9 +57,16 @@ class BlobFolder:
         self.base_url = base_url
         self._verified: dict[str, BlobRef] = {}
         self._landing = folder / "landing"
-        self._landing.mkdir(parents=True, exist_ok=True)
-        for leftover in self._landing.iterdir():
-            leftover.unlink()
+        self._views = folder / "views"
+        for place in (self._landing, self._views):
+            place.mkdir(parents=True, exist_ok=True)
+            for leftover in place.iterdir():
+                leftover.unlink()
+        self._small = Database(folder / "small.db", _SCHEMA)
+
+    async def close(self) -> None:
+        """Let go of what is open."""
+        await self._small.close()
 
     # ----------------------------------------------------------------------------- the port
 
@@ -60,18 +81,24 @@ class BlobFolder:
     async def matches(self, key: str, ref: BlobRef) -> bool:
         """Return whether what is stored under `key` is, byte for byte, what `ref` names."""
         if key not in self._verified:
-            path = self.path(key)
-            if not path.exists():
+            try:
+                path = await self.fetch(key)
+            except BlobNotFound:
                 return False
             self._verified[key] = await asyncio.to_thread(digest_of, path)
         return self._verified[key] == ref
 
     async def fetch(self, key: str) -> Path:
         """Return a local file with the bytes; raises BlobNotFound."""
-        path = self.path(key)
-        if not path.exists():
-            raise BlobNotFound(f"no blob {key}")
-        return path
+        path, view = self.path(key), self._view(key)
+        if path.exists():
+            return path
+        if not view.exists():
+            data = await self._row(key)
+            if data is None:
+                raise BlobNotFound(f"no blob {key}")
+            view.write_bytes(data)
+        return view
 
     def grant(
         self, method: Literal["GET", "PUT"], key: str, *, size_bytes: int, ttl_s: float
@@ -86,12 +113,14 @@ class BlobFolder:
     async def discard(self, key: str) -> None:
         """Drop what is stored under a key, if anything is."""
         self._verified.pop(key, None)
-        await asyncio.to_thread(self.path(key).unlink, missing_ok=True)
+        for path in (self.path(key), self._view(key)):
+            path.unlink(missing_ok=True)
+        await self._small.run(lambda c: c.execute("DELETE FROM blobs WHERE key = ?", (key,)))
 
     # --------------------------------------------------------------------------- for inside
 
     def path(self, key: str) -> Path:
-        """Return where the bytes of a key are."""
+        """Return where the file of a key is, if it has one."""
         name = hashlib.sha256(key.encode()).hexdigest()
         return self._folder / name[:2] / name
 
@@ -111,17 +140,47 @@ class BlobFolder:
         finally:
             path.unlink(missing_ok=True)
 
-    async def create(self, key: str, path: Path, ref: BlobRef) -> bool:
+    async def create_small(self, key: str, data: bytes) -> bool:
+        """Store bytes under a key that is free; return whether the key now holds them."""
+        ref = blob_ref(data)
+        if self.path(key).exists():
+            return await self.matches(key, ref)
+
+        def insert(connection: sqlite3.Connection) -> str:
+            row = (key, ref.digest, data)
+            connection.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", row)
+            found = connection.execute("SELECT digest FROM blobs WHERE key = ?", (key,))
+            return str(found.fetchone()[0])
+
+        if await self._small.run(insert) != ref.digest:
+            return False
+        self._verified[key] = ref
+        return True
+
+    async def create_large(self, key: str, path: Path, ref: BlobRef) -> bool:
         """Store a file under a key that is free; return whether the key now holds `ref`."""
-        make_durable(path)
+        if await self._row(key) is not None:
+            return await self.matches(key, ref)
         target = self.path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(make_durable, path)
         try:
             os.link(path, target)
         except FileExistsError:
             return await self.matches(key, ref)
+        await asyncio.to_thread(make_durable, target.parent)
         self._verified[key] = ref
         return True
+
+    async def _row(self, key: str) -> bytes | None:
+        def query(connection: sqlite3.Connection) -> bytes | None:
+            row = connection.execute("SELECT data FROM blobs WHERE key = ?", (key,)).fetchone()
+            return None if row is None else bytes(row[0])
+
+        return await self._small.run(query)
+
+    def _view(self, key: str) -> Path:
+        return self._views / hashlib.sha256(key.encode()).hexdigest()
 
     def _sign(self, method: str, key: str, size_bytes: int, expires: int) -> str:
         text = f"{method}\n{key}\n{size_bytes}\n{expires}".encode()
@@ -184,36 +243,53 @@ class _Get(_Endpoint):
         headers = {"content-length": str(total - start)}
         if start:
             headers["content-range"] = f"bytes {start}-{total - 1}/{total}"
-        return StreamingResponse(
-            _read(path, start), status_code=206 if start else 200, headers=headers
-        )
+        status = 206 if start else 200
+        if total <= SMALL_BYTES:
+            return Response(path.read_bytes()[start:], status_code=status, headers=headers)
+        return StreamingResponse(_read(path, start), status_code=status, headers=headers)
 
 
 class _Put(_Endpoint):
     method = "PUT"
 
     async def answer(self, request: Request, key: str, size_bytes: int) -> Response:
-        async with self._blobs.landing() as path:
-            try:
-                ref = await _receive(request, path, size_bytes)
-            except ClientDisconnect:
-                return Response(status_code=400)
-            if ref is None:
-                return PlainTextResponse("larger than granted\n", status_code=413)
-            is_there = await self._blobs.create(key, path, ref)
+        length = request.headers.get("content-length", "")
+        if length.isascii() and length.isdigit() and int(length) > size_bytes:
+            return _TOO_LARGE
+        try:
+            if length.isascii() and length.isdigit() and int(length) <= SMALL_BYTES:
+                is_there = await self._blobs.create_small(key, await request.body())
+            else:
+                is_there = await self._large(request, key, size_bytes)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except _LargerThanGranted:
+            return _TOO_LARGE
         if not is_there:
             return PlainTextResponse("other bytes are there already\n", status_code=409)
         return Response(status_code=201)
 
+    async def _large(self, request: Request, key: str, size_bytes: int) -> bool:
+        async with self._blobs.landing() as path:
+            ref = await _receive(request, path, size_bytes)
+            return await self._blobs.create_large(key, path, ref)
 
-async def _receive(request: Request, path: Path, size_bytes: int) -> BlobRef | None:
-    """Write a body to a file; None where it is larger than granted."""
+
+_TOO_LARGE = PlainTextResponse("larger than granted\n", status_code=413)
+
+
+class _LargerThanGranted(Exception):  # noqa: N818 - named after what it reports
+    """A body is longer than its grant allows; the rest of it is not read."""
+
+
+async def _receive(request: Request, path: Path, size_bytes: int) -> BlobRef:
+    """Write a body to a file."""
     digest, size = hashlib.sha256(), 0
     with path.open("wb", buffering=_CHUNK_BYTES) as file:
         async for chunk in request.stream():
             size += len(chunk)
             if size > size_bytes:
-                return None
+                raise _LargerThanGranted
             digest.update(chunk)
             file.write(chunk)
     return BlobRef(digest.hexdigest(), size)

@@ -48,8 +48,11 @@ class MqttDeviceLink:
         return incoming
 
     def beat(self, message: bytes) -> None:
-        """Publish a heartbeat, kept by the broker so that a new gateway learns the name."""
-        self._publish(self._topics.heartbeat(self._device), message, retain=True)
+        """Publish a heartbeat, kept by the broker so that a new gateway learns the name.
+
+        At QoS 0: the next one mends its loss.
+        """
+        self._publish(self._topics.heartbeat(self._device), message, qos=0, retain=True)
 
     def answer(self, method: Method, message: bytes) -> None:
         """Publish a reply, or drop it while there is no connection."""
@@ -59,10 +62,10 @@ class MqttDeviceLink:
         """Disconnect for good; no last will is sent."""
         await self._connection.close()
 
-    def _publish(self, topic: str, message: bytes, *, retain: bool = False) -> None:
+    def _publish(self, topic: str, message: bytes, *, qos: int = 1, retain: bool = False) -> None:
         # Whatever is not acknowledged by the gateway is said again after the next connection.
         with suppress(BrokerUnavailable):
-            self._connection.publish(topic, message, retain=retain)
+            self._connection.publish(topic, message, qos=qos, retain=retain)
 
     def _received(self, arrival: Arrival) -> None:
         self._incoming.put_nowait(Received(arrival.payload, arrival.done))

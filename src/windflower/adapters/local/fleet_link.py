@@ -56,8 +56,12 @@ class MqttFleetLink:
         await self._connection.open(must_answer=True)
 
     async def send(self, device: str, message: bytes) -> None:
-        """Publish to a device; raises BrokerUnavailable while there is no link."""
+        """Publish a command; raises BrokerUnavailable while there is no link."""
         self._connection.publish(self._topics.command(device), message)
+
+    async def tell(self, device: str, message: bytes) -> None:
+        """Publish a control message at QoS 0: the next heartbeat mends its loss."""
+        self._connection.publish(self._topics.command(device), message, qos=0)
 
     async def next_change(self) -> LinkChange:
         """Wait until the link comes up or goes down."""

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from windflower.errors import BlobsUnavailable, GrantRefused, MalformedMessage
+from windflower.errors import (
+    BlobsUnavailable,
+    GrantRefused,
+    MalformedMessage,
+    WindflowerError,
+)
 from windflower.wire.blobs import BlobRef, Grant
 
 TIMEOUT_S: Final = 60.0
@@ -20,82 +25,105 @@ _REFUSED: Final = frozenset({401, 403, 404, 405, 410})
 class HttpTransfers:
     """Downloads and uploads; each call is one request in a thread.
 
+    Connections stay open for the next request: over TLS a new one costs more than a small blob.
+
     Args:
         tls: for https grants; the system's trust store by default.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
+        self._idle: dict[tuple[str, str], list[http.client.HTTPConnection]] = {}
 
     async def get(self, grant: Grant, ref: BlobRef, path: Path) -> None:
         """Download to a file and verify; go on where an earlier try stopped."""
-        await asyncio.to_thread(self._reach, lambda: self._get(grant, ref, path))
+        await asyncio.to_thread(self._reach, grant, lambda c, t: _get(c, t, ref, path))
 
     async def put(self, grant: Grant, ref: BlobRef, path: Path) -> None:
         """Upload a file; that it is there already, with these bytes, is success."""
-        await asyncio.to_thread(self._reach, lambda: self._put(grant, ref, path))
+        await asyncio.to_thread(self._reach, grant, lambda c, t: _put(c, t, ref, path))
 
-    def _reach(self, transfer: Callable[[], None]) -> None:
-        try:
-            transfer()
-        except (OSError, http.client.HTTPException) as error:
-            reason = str(error) or type(error).__name__
-            raise BlobsUnavailable(f"the blob store does not answer: {reason}") from error
-
-    def _get(self, grant: Grant, ref: BlobRef, path: Path) -> None:
-        digest, have = hashlib.sha256(), 0
-        if path.exists() and 0 < path.stat().st_size < ref.size_bytes:
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK_BYTES):
-                    digest.update(chunk)
-                    have += len(chunk)
-        connection, target = self._connect(grant)
-        try:
-            connection.request("GET", target, headers={"Range": f"bytes={have}-"} if have else {})
-            response = connection.getresponse()
-            _check(response.status)
-            if have and response.status != http.client.PARTIAL_CONTENT:
-                digest, have = hashlib.sha256(), 0  # a store that knows no ranges sends all
-            with path.open("ab" if have else "wb") as file:
-                while chunk := response.read(_CHUNK_BYTES):
-                    have += len(chunk)
-                    if have > ref.size_bytes:
-                        break
-                    digest.update(chunk)
-                    file.write(chunk)
-        finally:
-            connection.close()
-        if have < ref.size_bytes:
-            raise BlobsUnavailable("the download broke off")
-        if have > ref.size_bytes or digest.hexdigest() != ref.digest:
-            path.unlink()
-            raise MalformedMessage("a downloaded blob is not what its digest names")
-
-    def _put(self, grant: Grant, ref: BlobRef, path: Path) -> None:
-        connection, target = self._connect(grant)
-        try:
-            with path.open("rb") as file:
-                connection.request(
-                    "PUT", target, body=file, headers={"Content-Length": str(ref.size_bytes)}
-                )
-            response = connection.getresponse()
-            response.read()
-        finally:
-            connection.close()
-        _check(response.status)
-
-    def _connect(self, grant: Grant) -> tuple[http.client.HTTPConnection, str]:
+    def _reach(self, grant: Grant, transfer: "_Transfer") -> None:
+        """Do one request; a connection that was idle may have been closed by the other end."""
         parts = urlsplit(grant.url)
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        place = (parts.scheme, parts.netloc)
+        idle = self._idle.setdefault(place, [])
+        while True:
+            is_fresh = not idle
+            connection = self._connect(*place) if is_fresh else idle.pop()
+            try:
+                transfer(connection, target)
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                if is_fresh:
+                    reason = str(error) or type(error).__name__
+                    raise BlobsUnavailable(f"the blob store does not answer: {reason}") from error
+            except WindflowerError:
+                connection.close()
+                raise
+            else:
+                idle.append(connection)
+                return
+
+    def _connect(self, scheme: str, place: str) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection
-        if parts.scheme == "https":
+        if scheme == "https":
             context = self._tls or ssl.create_default_context()
-            connection = http.client.HTTPSConnection(
-                parts.netloc, timeout=TIMEOUT_S, context=context
-            )
+            connection = http.client.HTTPSConnection(place, timeout=TIMEOUT_S, context=context)
         else:
-            connection = http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT_S)
+            connection = http.client.HTTPConnection(place, timeout=TIMEOUT_S)
         connection.blocksize = _CHUNK_BYTES
-        return connection, f"{parts.path}?{parts.query}" if parts.query else parts.path
+        return connection
+
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        for connections in self._idle.values():
+            while connections:
+                connections.pop().close()
+
+
+_Transfer = Callable[[http.client.HTTPConnection, str], None]
+
+
+def _get(connection: http.client.HTTPConnection, target: str, ref: BlobRef, path: Path) -> None:
+    digest, have = _already_there(path, ref)
+    connection.request("GET", target, headers={"Range": f"bytes={have}-"} if have else {})
+    response = connection.getresponse()
+    _check(response.status)
+    if have and response.status != http.client.PARTIAL_CONTENT:
+        digest, have = hashlib.sha256(), 0  # a store that knows no ranges sends all
+    with path.open("ab" if have else "wb") as file:
+        while have <= ref.size_bytes and (chunk := response.read(_CHUNK_BYTES)):
+            have += len(chunk)
+            digest.update(chunk)
+            file.write(chunk)
+    if have < ref.size_bytes:
+        raise BlobsUnavailable("the download broke off")
+    if have > ref.size_bytes or digest.hexdigest() != ref.digest:
+        path.unlink()
+        raise MalformedMessage("a downloaded blob is not what its digest names")
+
+
+def _already_there(path: Path, ref: BlobRef) -> "tuple[hashlib._Hash, int]":
+    """Return the digest of what an earlier try left, and how much that is."""
+    digest, have = hashlib.sha256(), 0
+    if path.exists() and path.stat().st_size < ref.size_bytes:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                have += len(chunk)
+    return digest, have
+
+
+def _put(connection: http.client.HTTPConnection, target: str, ref: BlobRef, path: Path) -> None:
+    with path.open("rb") as file:
+        connection.request(
+            "PUT", target, body=file, headers={"Content-Length": str(ref.size_bytes)}
+        )
+    response = connection.getresponse()
+    response.read()
+    _check(response.status)
 
 
 def _check(status: int) -> None:

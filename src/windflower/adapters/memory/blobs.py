@@ -56,6 +56,9 @@ class MemoryBlobs:
         """Drop what is stored under a key, if anything is."""
         self._bytes.pop(key, None)
 
+    async def close(self) -> None:
+        """Forget nothing: whoever opens it again goes on."""
+
     # ---------------------------------------------------------------------- for the transfers
 
     def read(self, url: str) -> bytes:

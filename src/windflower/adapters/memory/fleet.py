@@ -114,6 +114,10 @@ class MemoryFleetLink:
         if link is not None:
             link.put(Received(message, lambda: None))
 
+    async def tell(self, device: str, message: bytes) -> None:
+        """Hand a control message to a device, if it is there."""
+        await self.send(device, message)
+
     async def next_change(self) -> LinkChange:
         """Wait until the link comes up or goes down."""
         return await self._changes.get()

@@ -1,0 +1,48 @@
+"""The wheel that is built from the tree runs in an empty environment elsewhere."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from processes import ENVIRONMENT
+
+ROOT = Path(__file__).parents[2]
+UV = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+
+
+@pytest.mark.skipif(UV is None, reason="uv is not in the environment")
+def test_the_wheel_runs_the_demo_in_an_empty_environment(tmp_path: Path) -> None:
+    assert UV is not None
+    build = [UV, "build", "--quiet", "--wheel", "--out-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "windflower/examples/01-smartwatch/data/watch.npz" in names
+    assert "windflower/examples/01-smartwatch/data/NOTICE.md" in names
+    assert [] == [n for n in names if "__pycache__" in n or "/devices/" in n]
+
+    venv.create(tmp_path / "venv")
+    python = tmp_path / "venv" / "bin" / "python"
+    lock = str(ROOT / "requirements.lock")
+    install = [UV, "pip", "install", "--quiet", "-p", str(python), "-c", lock]
+    subprocess.run([*install, f"{wheel}[demo]"], check=True)
+    clean = {k: v for k, v in ENVIRONMENT.items() if not k.startswith("PYTHON")}
+    done = subprocess.run(
+        [
+            *(str(tmp_path / "venv" / "bin" / "windflower"), "demo", "--rounds", "2"),
+            *("--state", str(tmp_path / "state"), "--format", "json"),
+        ],
+        cwd=tmp_path,
+        env={**clean, "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert json.loads(done.stdout.splitlines()[-1])["success"] is True
