@@ -1,11 +1,18 @@
-"""What can be set, once: by flag, else by environment, else by file, else as it is here."""
+"""What can be set, once: by flag, else by environment, else in a file, else as it is here."""
 
 import os
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from windflower.errors import ConfigError
 
@@ -16,10 +23,29 @@ def default_state() -> Path:
     return Path(base) / "windflower"
 
 
+def settings_file() -> Path:
+    """Return the file of settings: WINDFLOWER_CONFIG, else windflower.toml in this folder."""
+    return Path(os.environ.get("WINDFLOWER_CONFIG") or "windflower.toml")
+
+
 class Settings(BaseSettings):
     """A gateway's settings. Each can be given as WINDFLOWER_NAME."""
 
     model_config = SettingsConfigDict(env_prefix="WINDFLOWER_", extra="forbid", frozen=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags win over the environment, and that over the file."""
+        del dotenv_settings, file_secret_settings
+        file = TomlConfigSettingsSource(settings_cls, toml_file=settings_file())
+        return init_settings, env_settings, file
 
     state: Path = Field(default_factory=default_state)
     """The one folder in which everything is kept: journal, blobs, keys, runs."""
@@ -64,5 +90,15 @@ def load_settings(**given: object) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else "settings"
-        source = f"--{key.replace('_', '-')}" if key in flags else f"WINDFLOWER_{key.upper()}"
+        source = _source(key, flags)
         raise ConfigError(f"{source}: {first['msg']}", key=key, source=source) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{settings_file()} is not TOML: {error}", key="config") from error
+
+
+def _source(key: str, flags: Mapping[str, object]) -> str:
+    """Return where a value came from, as a person would look for it."""
+    if key in flags:
+        return f"--{key.replace('_', '-')}"
+    variable = f"WINDFLOWER_{key.upper()}"
+    return variable if variable in os.environ else f"{key} in {settings_file()}"

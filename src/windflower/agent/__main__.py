@@ -31,7 +31,7 @@ from windflower.errors import (
 )
 from windflower.ports import Worker
 from windflower.wire.identifiers import check_device
-from windflower.wire.messages import Heartbeat
+from windflower.wire.messages import Heartbeat, check_labels
 from windflower.wire.topics import Topics
 
 EXIT = {ConfigError: 78, BrokerRefused: 77, IdentityTaken: 73}
@@ -70,7 +70,7 @@ class Quarters:
             given.broker, ca=given.ca, certificate=given.certificate, key=given.key
         )
         self._topics = Topics(given.topic_prefix)
-        self._labels = dict(_pair(text) for text in given.label)
+        self._labels = _labels(given.label)
         self._state: Path = given.state or _default_state(given.device_id)
         self._stores = DeviceStores(self._state)
         self._events = EventStream()
@@ -109,9 +109,10 @@ class Quarters:
 async def serve(given: argparse.Namespace) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     quarters = Quarters(given)
-    pool = WorkerPool(given.crew_workers, given.nursery) if given.crew else None
+    events = EventStream()
+    pool = WorkerPool(given.crew_workers, given.nursery, events) if given.crew else None
     agents = (
-        [quarters.agent(given.device_id, given.node_config, ProcessWorker(given.nursery))]
+        [quarters.agent(given.device_id, given.node_config, ProcessWorker(given.nursery, events))]
         if pool is None
         else [
             quarters.agent(
@@ -144,6 +145,13 @@ def _on_signal(tasks: list[asyncio.Task[None]]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+
+
+def _labels(texts: list[str]) -> dict[str, str]:
+    try:
+        return check_labels(dict(_pair(text) for text in texts))
+    except MalformedMessage as error:
+        raise ConfigError(f"--label: {error}", key="label") from error
 
 
 def _pair(text: str) -> tuple[str, str]:

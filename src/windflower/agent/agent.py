@@ -165,9 +165,14 @@ class Agent:
         except MalformedMessage as refusal:
             self._note(MessageRefused(reason=refusal.reason, device=self._settings.device))
             return
+        if opened.client != self._settings.device:
+            # Signed, but for another device: somebody plays it again on our topic.
+            reason = f"a message for {opened.client}"
+            self._note(MessageRefused(reason=reason, device=self._settings.device))
+            return
         if self._key is None:
             await self._pin(envelope.key)
-        if isinstance(opened, Control) and opened.boot not in (None, self._boot):
+        if isinstance(opened, Control) and opened.boot == self._boot:
             raise IdentityTaken(
                 f"another agent runs as {self._settings.device}: give each device its own"
                 " --device-id, and stop one of the two"

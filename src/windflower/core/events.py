@@ -223,6 +223,14 @@ class CommandAccepted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStarted(Event):
+    """A process that holds the ClientApp was forked from a loaded parent, or spawned."""
+
+    how: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkStarted(Event):
     """A device's worker began."""
 

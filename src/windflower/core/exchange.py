@@ -257,9 +257,9 @@ class Exchanges:
         device = heartbeat.client
         if heartbeat.cause == "gone":
             return [*effects, Tell(device, "rollcall")]
-        if rightful := self._roster.rival_of(heartbeat):
+        if self._roster.is_rival(heartbeat):
             refusal = MessageRefused(reason="two agents run under this id", device=device)
-            return [*effects, Report(refusal), Tell(device, "rollcall", boot=rightful)]
+            return [*effects, Report(refusal), Tell(device, "rollcall", boot=heartbeat.boot)]
         # One at a time: the grants of many commands would not fit into one message.
         needed = [i for i in heartbeat.need if i in self._of_device[device]]
         effects += [Tell(device, "grant", (id_,)) for id_ in needed]

@@ -46,5 +46,7 @@ def run_integer(run: str) -> int:
 
 def _hash(*parts: str) -> str:
     # Lengths go in, or ("ab", "c") and ("a", "bc") would be one.
-    joined = b"".join(b"%d:%s" % (len(p), p) for p in (part.encode() for part in parts))
+    joined = b"".join(
+        b"%d:%s" % (len(p), p) for p in (part.encode("utf-8", "surrogatepass") for part in parts)
+    )
     return hashlib.sha256(b"windflower 1\n" + joined).hexdigest()

@@ -46,7 +46,7 @@ class _Boots:
 
     latest: str
     before: str
-    first: str = ""
+    rightful: str = ""
     returns: int = 0
 
 
@@ -101,25 +101,25 @@ class Roster:
             return []
         return [DeviceHeard(device=heartbeat.client, again=before is not None)]
 
-    def rival_of(self, heartbeat: Heartbeat) -> str | None:
-        """Return the start of the agent that was there before this one, where both run.
+    def is_rival(self, heartbeat: Heartbeat) -> bool:
+        """Return whether this is the later one of two agents that run under one id.
 
         A device that is started again never speaks as its earlier start. Where two starts take
-        turns with connecting, two agents run under one id, and the later one has to stop. One
-        return may be a message that was late; two are not.
+        turns with connecting, two agents run, and the later one has to stop. One return may be a
+        message that was late; two are not.
         """
         if heartbeat.cause != "connect":
-            return None
+            return False
         boots = self._boots.setdefault(heartbeat.client, _Boots(heartbeat.boot, heartbeat.boot))
         if heartbeat.boot == boots.latest:
-            return None
+            return False
         is_return = heartbeat.boot == boots.before
         boots.before, boots.latest = boots.latest, heartbeat.boot
-        boots.returns = boots.returns + 1 if is_return else 0
-        if boots.returns < RETURNS:
-            boots.first = boots.before if boots.returns == 0 else boots.first
-            return None
-        return boots.first if heartbeat.boot != boots.first else None
+        if not is_return:
+            boots.returns, boots.rightful = 0, boots.before
+            return False
+        boots.returns += 1
+        return boots.returns >= RETURNS and heartbeat.boot != boots.rightful
 
     def _gone(self, before: Presence | None, boot: str, now: float) -> list[Event]:
         # A will of an earlier start says nothing about the agent that runs now.

@@ -175,6 +175,8 @@ class FleetGrid(Grid):
                 self._refused[id_] = f"no device of this fleet has the node id {node}"
             else:
                 commands.append(self._command(id_, device, message.metadata, content))
+        for command in {id(c.content): c for c in commands}.values():
+            command.check_sendable()
         return commands, ids
 
     def _content(self, records: RecordDict) -> Content:

@@ -1,8 +1,8 @@
 """A parent that has Flower loaded and forks a worker for whoever asks.
 
 Ten simulated devices on one machine then share the memory of one import, and start in milliseconds.
-Forking is safe only while there is one thread: this process never starts another, and says so at
-each fork.
+Forking is safe only while there is one thread. This process never starts another; should a library
+do so, it refuses to fork, and the agent spawns its worker instead.
 """
 
 import os
@@ -11,8 +11,8 @@ import socket
 import sys
 from pathlib import Path
 
-from windflower.errors import WindflowerError
 from windflower.flower import worker
+from windflower.wire.frames import frame
 
 
 def main() -> None:
@@ -24,12 +24,14 @@ def main() -> None:
     listener.listen(1024)
     while True:
         connection, _ = listener.accept()
-        if (threads := _threads()) != 1:
-            raise WindflowerError(f"the nursery has {threads} threads, and must have one to fork")
-        if os.fork() == 0:
-            listener.close()
-            _be_a_worker(connection)
-        connection.close()
+        with connection:
+            if (threads := _threads()) != 1:
+                # A forked child would inherit locks that nobody unlocks: its agent spawns one.
+                refusal = f"the nursery has {threads} threads, and may fork with one only"
+                connection.sendall(frame({"refused": refusal}))
+            elif os.fork() == 0:
+                listener.close()
+                _be_a_worker(connection)
 
 
 def _be_a_worker(connection: socket.socket) -> None:

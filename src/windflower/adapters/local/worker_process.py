@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from asyncio.subprocess import Process
 from base64 import b64decode, b64encode
 from contextlib import suppress
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from windflower.adapters.local.process import end, start
+from windflower.core.events import WorkerStarted
 from windflower.errors import MalformedMessage, WorkerDied
-from windflower.ports import Done, Job
+from windflower.ports import Done, Events, Job
 from windflower.wire.blobs import BlobRef
 from windflower.wire.content import Content
 from windflower.wire.frames import PREFIX_BYTES, frame, frame_length
@@ -39,10 +41,12 @@ class ProcessWorker:
 
     Args:
         nursery: the unix socket of a nursery that forks workers; None spawns them.
+        events: where it says how a worker was started, and in what time.
     """
 
-    def __init__(self, nursery: Path | None = None) -> None:
+    def __init__(self, nursery: Path | None, events: Events) -> None:
         self._nursery = nursery
+        self._events = events
         self._bundle: BlobRef | None = None
         self._channel: _Channel | None = None
 
@@ -66,11 +70,17 @@ class ProcessWorker:
             await channel.close()
 
     async def _start(self) -> "_Channel":
+        begun = time.monotonic()
         try:
             async with asyncio.timeout(START_S):
-                return await (_born(self._nursery) if self._nursery else _spawned())
+                channel = await _born(self._nursery) if self._nursery else None
+                how = "spawned" if channel is None else "forked"
+                channel = channel or await _spawned()
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             raise WorkerDied(f"no worker started within {START_S:.0f} s: {error}") from error
+        seconds = round(time.monotonic() - begun, 4)
+        self._events.write(WorkerStarted(how=how, seconds=seconds).to_json())
+        return channel
 
 
 class _Channel:
@@ -87,8 +97,13 @@ class _Channel:
         self._process = process
         self._pid = 0
 
-    async def greet(self) -> "_Channel":
-        self._pid = (await self._read())["pid"]
+    async def greet(self) -> "_Channel | None":
+        """Hear who it is; None where a nursery may not fork."""
+        greeting = await self._read()
+        if "pid" not in greeting:
+            await self.close()
+            return None
+        self._pid = greeting["pid"]
         return self
 
     async def ask(self, value: object) -> Any:  # noqa: ANN401 - JSON is any
@@ -119,10 +134,12 @@ async def _spawned() -> _Channel:
             pass_fds=(theirs.fileno(),),
         )
     reader, writer = await asyncio.open_unix_connection(sock=ours)
-    return await _Channel(reader, writer, process).greet()
+    channel = _Channel(reader, writer, process)
+    await channel.greet()
+    return channel
 
 
-async def _born(nursery: Path) -> _Channel:
+async def _born(nursery: Path) -> _Channel | None:
     reader, writer = await asyncio.open_unix_connection(str(nursery))
     return await _Channel(reader, writer, None).greet()
 
@@ -133,12 +150,13 @@ class WorkerPool:
     Args:
         size: how many work at a time.
         nursery: as for `ProcessWorker`.
+        events: as for `ProcessWorker`.
     """
 
-    def __init__(self, size: int, nursery: Path | None = None) -> None:
+    def __init__(self, size: int, nursery: Path | None, events: Events) -> None:
         self._free: asyncio.LifoQueue[ProcessWorker] = asyncio.LifoQueue()
         for _ in range(size):
-            self._free.put_nowait(ProcessWorker(nursery))
+            self._free.put_nowait(ProcessWorker(nursery, events))
 
     def turn(self) -> "PooledWorker":
         """Return one device's place in the queue."""

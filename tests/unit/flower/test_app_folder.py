@@ -1,0 +1,128 @@
+"""An app is a folder; its bundle holds what Flower's own bundle would, and nothing else."""
+
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from windflower.errors import AppError, ConfigError
+from windflower.flower.app_folder import (
+    AppFolder,
+    fuse,
+    make_bundle,
+    parse_config,
+    unpack_bundle,
+)
+
+APP = Path(__file__).parents[2] / "apps" / "averaging"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "01-smartwatch"
+
+
+def test_an_app_says_what_it_is() -> None:
+    app = AppFolder.read(APP)
+
+    assert ("averaging", "averaging.server_app:app", "averaging.client_app:app") == (
+        app.name,
+        app.server,
+        app.client,
+    )
+    assert 2 == app.config["num-server-rounds"]
+    assert app.prepare is None
+    assert "prepare.py" == AppFolder.read(EXAMPLE).prepare
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "it has no pyproject.toml"),
+        ("= x", "is not TOML"),
+        ("[project]\nname = 'x'\n", r"has no \[tool.flwr.app\]"),
+        ("[tool.flwr.app]\npublisher = 'x'\n", "lacks serverapp"),
+        (
+            "[tool.flwr.app.components]\nserverapp = 'a:b'\nclientapp = 'ab'\n",
+            "lacks clientapp",
+        ),
+    ],
+)
+def test_what_is_no_app_is_said_in_one_line(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(AppError, match=message) as caught:
+        AppFolder.read(tmp_path)
+
+    assert 1 == len(str(caught.value).splitlines())
+
+
+def test_config_is_read_as_flower_reads_it() -> None:
+    text = """a=1 b=2.5 c=true d="two words" e='x=y' f.g=3"""
+    expected = {"a": 1, "b": 2.5, "c": True, "d": "two words", "e": "x=y", "f.g": 3}
+
+    assert expected == parse_config(text, key="c")
+    assert {} == parse_config("  ", key="c")
+
+
+@pytest.mark.parametrize("text", ["a", "a=", "a=b c", "=1", "a=1 a=2"])
+def test_what_is_no_config_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not key=value"):
+        parse_config(text, key="c")
+
+
+def test_overrides_are_checked_against_the_apps_own() -> None:
+    app = AppFolder.read(APP)
+
+    assert {"numbers": 5, "timeout-s": 7} == app.override(["numbers=5", "timeout-s=7"])
+    assert {"timeout-s": 7.0, "text": "x"} == fuse(
+        {"timeout-s": 1.0, "text": "x"}, {"timeout-s": 7}
+    )
+    with pytest.raises(ConfigError, match="averaging has no option 'rounds'"):
+        app.override(["rounds=1"])
+    with pytest.raises(ConfigError, match="numbers is a int in averaging, not True"):
+        app.override(["numbers=true"])
+
+
+def test_the_same_folder_gives_the_same_bundle() -> None:
+    assert make_bundle(AppFolder.read(APP)) == make_bundle(AppFolder.read(APP))
+
+
+def test_a_bundle_leaves_data_where_it_is(tmp_path: Path) -> None:
+    ref, data = make_bundle(AppFolder.read(EXAMPLE))
+    names = zipfile.ZipFile(BytesIO(data)).namelist()
+    path = tmp_path / "bundle"
+    path.write_bytes(data)
+    unpack_bundle(path, tmp_path / "app")
+
+    assert len(data) == ref.size_bytes
+    assert {"pyproject.toml", "smartwatch/client_app.py"} <= set(names)
+    assert [] == [name for name in names if name.endswith((".npz", ".pyc"))]
+    assert "watch" not in {path.stem for path in (tmp_path / "app").rglob("*.npz")}
+    assert AppFolder.read(tmp_path / "app").name == AppFolder.read(EXAMPLE).name
+
+
+@pytest.mark.parametrize("name", ["../out.py", "/out.py", "a/../../out.py", "a\\..\\out.py"])
+def test_a_bundle_that_escapes_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "bundle"
+    with zipfile.ZipFile(path, "w") as bundle:
+        bundle.writestr(name, "x")
+    with pytest.raises(AppError, match="refused"):
+        unpack_bundle(path, tmp_path / "app")
+
+    assert not (tmp_path / "out.py").exists()
+
+
+def test_a_link_in_a_bundle_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bundle"
+    with zipfile.ZipFile(path, "w") as bundle:
+        link = zipfile.ZipInfo("link")
+        link.external_attr = 0o120777 << 16
+        bundle.writestr(link, "/etc/passwd")
+    with pytest.raises(AppError, match="refused"):
+        unpack_bundle(path, tmp_path / "app")
+
+
+def test_a_bomb_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bundle"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
+        bundle.writestr("zeros.py", bytes(200 << 20))
+    with pytest.raises(AppError, match="more than any app needs"):
+        unpack_bundle(path, tmp_path / "app")

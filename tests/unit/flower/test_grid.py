@@ -1,0 +1,261 @@
+"""The Grid asks once for each thing, waits without polling, and answers in a fixed order."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+
+from windflower.core.identity import node_of
+from windflower.errors import NotEnoughDevices
+from windflower.flower.grid import FleetGrid
+from windflower.flower.private import set_identity
+from windflower.flower.records import LazyArray, to_content
+from windflower.ports import RunRecord, Settlement
+from windflower.wire.blobs import BlobRef
+from windflower.wire.messages import NO_CONFIG, Command, Failure, Reply
+
+DEVICES = ("d1", "d2", "d3", "d4")
+RUN = RunRecord(
+    run="1-abc",
+    number=1,
+    epoch=1,
+    app="app",
+    bundle=BlobRef("0" * 64, 1),
+    config=NO_CONFIG,
+    seed=3,
+    is_strict=True,
+    state="open",
+    created_at=0.0,
+)
+
+
+@dataclass
+class ScriptedLine:
+    """A gateway whose devices answer by a script, in the reverse order of asking."""
+
+    folder: Path
+    answer: Callable[[Command], RecordDict | Failure]
+    devices: Sequence[str] = DEVICES
+    asked: list[Command] = field(default_factory=list)
+    adopted: list[BlobRef] = field(default_factory=list)
+    timeouts: list[float | None] = field(default_factory=list)
+    settled: dict[str, Settlement] = field(default_factory=dict)
+
+    def roster(self, run: str, call: int) -> tuple[str, ...]:
+        del run, call
+        return tuple(sorted(self.devices))
+
+    def ask(
+        self, run: str, phase: str, commands: Sequence[Command], *, timeout_s: float | None
+    ) -> list[Settlement]:
+        del phase
+        self.timeouts.append(timeout_s)
+        self.push(run, commands)
+        return [self.settled[c.id] for c in reversed(commands)]
+
+    def push(self, run: str, commands: Sequence[Command]) -> None:
+        del run
+        self.asked += commands
+        for command in commands:
+            self.settled[command.id] = self._settle(command)
+
+    def _settle(self, command: Command) -> Settlement:
+        answer = self.answer(command)
+        reply = None
+        failure = answer if isinstance(answer, Failure) else None
+        if isinstance(answer, RecordDict):
+            content = to_content(answer, self.folder / command.id)
+            reply = Reply(command.client, command.id, command.method, command.run, 1, content)
+        return Settlement(command.id, command.run, command.client, command.method, reply, failure)
+
+    def pull(self, run: str, call: int, ids: Sequence[str]) -> list[Settlement]:
+        del run, call
+        return [self.settled[i] for i in ids if i in self.settled]
+
+    def adopt(self, path: Path, ref: BlobRef) -> None:
+        self.adopted.append(ref)
+        path.unlink()
+
+    def locate(self, keys: Sequence[str]) -> list[Path]:
+        return [self.folder / key.rpartition("/")[2] for key in keys]
+
+    def report(self, line: dict[str, Any]) -> None:
+        del line
+
+    def wait_for_devices(self, need: int, *, timeout_s: float) -> int:
+        del timeout_s
+        have = len(self.devices)
+        if have >= need:
+            return have
+        raise NotEnoughDevices(f"needs {need} devices, {have} online", have=have, need=need)
+
+
+def echo(command: Command) -> RecordDict:
+    number = len(command.client)
+    return RecordDict({"metrics": MetricRecord({"num-examples": number})})
+
+
+def grid_of(line: ScriptedLine, **options: float) -> FleetGrid:
+    set_identity(7)
+    return FleetGrid(line, RUN, **options)
+
+
+def messages(records: RecordDict, *, group: str = "1", devices: Sequence[str] = DEVICES) -> Any:  # noqa: ANN401
+    return [Message(records, node_of(d), "train", group_id=group) for d in devices]
+
+
+def small() -> RecordDict:
+    return RecordDict({"config": ConfigRecord({"lr": 0.1})})
+
+
+def large(size: int = 100_000) -> RecordDict:
+    return RecordDict({"arrays": ArrayRecord({"w": Array(np.zeros(size, dtype=np.float32))})})
+
+
+def test_node_ids_are_sorted_and_fixed_functions_of_device_ids(tmp_path: Path) -> None:
+    grid = grid_of(ScriptedLine(tmp_path, echo))
+
+    assert sorted(node_of(d) for d in DEVICES) == list(grid.get_node_ids())
+
+
+def test_replies_are_sorted_by_node_whatever_their_order(tmp_path: Path) -> None:
+    grid = grid_of(ScriptedLine(tmp_path, echo))
+    grid.get_node_ids()
+    replies = list(grid.send_and_receive(messages(small()), timeout=5))
+
+    assert sorted(node_of(d) for d in DEVICES) == [r.metadata.src_node_id for r in replies]
+    assert {"train"} == {r.metadata.message_type for r in replies}
+    assert all(r.has_content() for r in replies)
+
+
+def test_a_run_that_starts_again_asks_with_the_same_ids(tmp_path: Path) -> None:
+    def ids_of_a_start() -> list[str]:
+        line = ScriptedLine(tmp_path, echo)
+        grid = grid_of(line)
+        grid.get_node_ids()
+        for group in ("1", "2", "2"):
+            list(grid.send_and_receive(messages(small(), group=group)))
+        return [command.id for command in line.asked]
+
+    first, second = ids_of_a_start(), ids_of_a_start()
+
+    assert first == second
+    assert 12 == len(set(first))  # the third phase asks for the same again, under other ids
+
+
+def test_seeds_follow_from_the_runs_seed_and_never_repeat(tmp_path: Path) -> None:
+    line = ScriptedLine(tmp_path, echo)
+    grid = grid_of(line)
+    grid.get_node_ids()
+    for _ in range(3):
+        list(grid.send_and_receive(messages(small())))
+
+    assert 12 == len({command.seed for command in line.asked})
+
+
+def test_what_messages_share_is_stored_once(tmp_path: Path) -> None:
+    line = ScriptedLine(tmp_path, echo)
+    grid = grid_of(line)
+    grid.get_node_ids()
+    list(grid.send_and_receive(messages(large())))
+
+    assert 1 == len(line.adopted)
+    assert 1 == len({id(command.content) for command in line.asked})
+    assert {line.adopted[0]} == {c.content.pack for c in line.asked}
+
+
+def test_arrays_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    grid = grid_of(ScriptedLine(tmp_path, lambda _: large()))
+    grid.get_node_ids()
+    (reply,) = grid.send_and_receive(messages(small(), devices=["d1"]))
+    array = reply.content["arrays"]["w"]
+
+    assert isinstance(array, LazyArray)
+    assert array.data is not array.data
+    assert (100_000,) == array.numpy().shape
+
+
+def test_a_device_that_is_offline_answers_with_an_error(tmp_path: Path) -> None:
+    line = ScriptedLine(tmp_path, lambda c: Failure(5, f"{c.client} is offline"))
+    grid = grid_of(line)
+    grid.get_node_ids()
+    (reply,) = grid.send_and_receive(messages(small(), devices=["d1"]))
+
+    assert (5, "d1 is offline") == (reply.error.code, reply.error.reason)
+
+
+def test_a_device_that_lies_about_its_arrays_answers_with_an_error(tmp_path: Path) -> None:
+    def lie(_: Command) -> RecordDict:
+        data = Array(np.zeros(4)).data
+        lying = Array("float64", (1 << 40,), "numpy.ndarray", data)
+        return RecordDict({"arrays": ArrayRecord({"w": lying})})
+
+    grid = grid_of(ScriptedLine(tmp_path, lie))
+    grid.get_node_ids()
+    (reply,) = grid.send_and_receive(messages(small(), devices=["d1"]))
+
+    assert reply.has_error()
+    assert "d1 sent what is no answer" in str(reply.error.reason)
+
+
+def test_an_unknown_node_answers_with_an_error_and_the_rest_goes_on(tmp_path: Path) -> None:
+    grid = grid_of(ScriptedLine(tmp_path, echo))
+    grid.get_node_ids()
+    both = [*messages(small(), devices=["d1"]), Message(small(), 99, "train")]
+    replies = list(grid.send_and_receive(both))
+
+    assert [True, False] == [r.has_error() for r in replies]
+
+
+def test_push_and_pull_hand_out_what_has_arrived(tmp_path: Path) -> None:
+    line = ScriptedLine(tmp_path, echo)
+    grid = grid_of(line)
+    grid.get_node_ids()
+    ids = list(grid.push_messages(messages(small())))
+    line.settled.pop(ids[0])
+    pulled = list(grid.pull_messages(ids))
+
+    assert set(ids[1:]) == {reply.metadata.reply_to_message_id for reply in pulled}
+    assert [] == list(grid.pull_messages([ids[0]]))
+
+
+def test_the_timeout_is_handed_to_the_gateway(tmp_path: Path) -> None:
+    line = ScriptedLine(tmp_path, echo)
+    grid = grid_of(line)
+    grid.get_node_ids()
+    list(grid.send_and_receive(messages(small()), timeout=2.5))
+    list(grid.send_and_receive(messages(small())))
+
+    assert [2.5, None] == line.timeouts
+
+
+def test_threads_may_ask_at_the_same_time(tmp_path: Path) -> None:
+    line = ScriptedLine(tmp_path, echo)
+    grid = grid_of(line)
+    grid.get_node_ids()
+    counts: list[int] = []
+
+    def ask(device: str) -> None:
+        for _ in range(20):
+            counts.append(len(list(grid.send_and_receive(messages(small(), devices=[device])))))
+
+    threads = [threading.Thread(target=ask, args=(d,)) for d in DEVICES for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [1] * 160 == counts
+    assert 160 == len({command.id for command in line.asked})
+
+
+def test_an_app_that_waits_in_vain_for_devices_is_told_so(tmp_path: Path) -> None:
+    grid = grid_of(ScriptedLine(tmp_path, echo), wait_devices_s=0.0)
+    grid.get_node_ids()
+    with pytest.raises(NotEnoughDevices, match="needs 5 devices, 4 online"):
+        grid.get_node_ids()

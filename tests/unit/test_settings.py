@@ -1,0 +1,71 @@
+"""A setting comes from a flag, else the environment, else the file; an error names which."""
+
+from pathlib import Path
+
+import pytest
+
+from windflower.errors import ConfigError
+from windflower.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WINDFLOWER_STATE", raising=False)
+
+
+def test_the_defaults_need_nothing() -> None:
+    settings = load_settings()
+
+    assert "windflower" == settings.state.name
+    assert (None, 0, "127.0.0.1") == (settings.broker, settings.broker_port, settings.blobs_host)
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "windflower.toml").write_text('broker = "mqtt://file"\nblobs_port = 1\n')
+    monkeypatch.setenv("WINDFLOWER_BROKER", "mqtt://environment")
+    monkeypatch.setenv("WINDFLOWER_STATE", "/a")
+
+    assert "mqtt://environment" == load_settings(broker=None).broker
+    assert "mqtt://flag" == load_settings(broker="mqtt://flag").broker
+    assert (1, Path("/a")) == (load_settings().blobs_port, load_settings().state)
+
+
+@pytest.mark.parametrize("by", ["flag", "environment", "file"])
+def test_a_wrong_value_is_named_with_its_source(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, by: str
+) -> None:
+    flags: dict[str, object] = {}
+    if by == "flag":
+        flags["broker_port"] = 70000
+    elif by == "environment":
+        monkeypatch.setenv("WINDFLOWER_BROKER_PORT", "many")
+    else:
+        (tmp_path / "windflower.toml").write_text("broker_port = -1\n")
+    expected = {
+        "flag": "--broker-port: ",
+        "environment": "WINDFLOWER_BROKER_PORT: ",
+        "file": "broker_port in windflower.toml: ",
+    }
+    with pytest.raises(ConfigError) as caught:
+        load_settings(**flags)
+
+    assert str(caught.value).startswith(expected[by])
+    assert "broker_port" == caught.value.key
+
+
+def test_an_unknown_key_in_the_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "windflower.toml").write_text("brokr = 1\n")
+    with pytest.raises(ConfigError, match="brokr in windflower.toml"):
+        load_settings()
+
+
+def test_a_file_that_is_not_toml_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.toml").write_text("= =")
+    monkeypatch.setenv("WINDFLOWER_CONFIG", "mine.toml")
+    with pytest.raises(ConfigError, match=r"mine\.toml is not TOML"):
+        load_settings()
