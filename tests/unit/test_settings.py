@@ -58,7 +58,7 @@ def test_a_wrong_value_is_named_with_its_source(
 
 def test_an_unknown_key_in_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "windflower.toml").write_text("brokr = 1\n")
-    with pytest.raises(ConfigError, match="brokr in windflower.toml"):
+    with pytest.raises(ConfigError, match=r"brokr in windflower\.toml"):
         load_settings()
 
 

@@ -99,7 +99,8 @@ class Roster:
         )
         if before is not None and before.is_online:
             return []
-        return [DeviceHeard(device=heartbeat.client, again=before is not None)]
+        was_heard = before is not None and before.heard_at > 0
+        return [DeviceHeard(device=heartbeat.client, again=was_heard)]
 
     def is_rival(self, heartbeat: Heartbeat) -> bool:
         """Return whether this is the later one of two agents that run under one id.
@@ -129,7 +130,7 @@ class Roster:
         return []
 
     def answered(self, device: str, now: float) -> None:
-        """Note that a device was heard by a reply, which is as good as a heartbeat."""
+        """Note that a device was heard by a reply: it is patience that it earns, as by a heartbeat."""
         before = self._presences.get(device)
         if before is not None:
             overdue_at = now + MISSED_BEATS * before.interval_s

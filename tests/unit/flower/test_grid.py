@@ -241,8 +241,9 @@ def test_threads_may_ask_at_the_same_time(tmp_path: Path) -> None:
     counts: list[int] = []
 
     def ask(device: str) -> None:
-        for _ in range(20):
-            counts.append(len(list(grid.send_and_receive(messages(small(), devices=[device])))))
+        counts.extend(
+            len(list(grid.send_and_receive(messages(small(), devices=[device])))) for _ in range(20)
+        )
 
     threads = [threading.Thread(target=ask, args=(d,)) for d in DEVICES for _ in range(2)]
     for thread in threads:
