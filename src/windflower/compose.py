@@ -26,7 +26,8 @@ from windflower.errors import FleetTaken, GatewayUnavailable
 from windflower.gateway.desk import Desk
 from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet, FleetPorts, SystemClock
-from windflower.gateway.line import LineServer, SocketLine
+from windflower.gateway.line import SocketLine
+from windflower.gateway.line_server import LineServer
 from windflower.settings import Settings
 from windflower.wire.sealing import KEY_BYTES, Signer
 from windflower.wire.topics import Topics

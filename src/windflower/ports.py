@@ -8,14 +8,14 @@ absent.
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from windflower.core import duty, exchange
 from windflower.core.duty import Kept
 from windflower.core.roster import Presence
 from windflower.wire.blobs import BlobRef, Grant
 from windflower.wire.content import Content, Values
-from windflower.wire.messages import Command, Failure, Method, Reply
+from windflower.wire.messages import NO_CONFIG, Command, Failure, Method, Reply
 
 # ------------------------------------------------------------------------------ both sides
 
@@ -161,6 +161,35 @@ class RunRecord:
     state: Literal["open", "done", "failed"]
     created_at: float
     result: dict[str, object] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the JSON form, for journals and lines between our own processes."""
+        return {
+            "run": self.run,
+            "number": self.number,
+            "epoch": self.epoch,
+            "app": self.app,
+            "bundle": self.bundle.to_json(),
+            "config": Content((("config", self.config),)).to_json(),
+            "seed": str(self.seed),  # 63 bits: more than some JSON readers keep
+            "is_strict": self.is_strict,
+            "state": self.state,
+            "created_at": self.created_at,
+            "result": self.result,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "RunRecord":
+        """Read the JSON form."""
+        config = Content.from_json(value["config"]).records[0][1]
+        return cls(
+            **{
+                **value,
+                "bundle": BlobRef.from_json(value["bundle"]),
+                "config": config or NO_CONFIG,
+                "seed": int(value["seed"]),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)

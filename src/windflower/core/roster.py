@@ -130,7 +130,7 @@ class Roster:
         return []
 
     def answered(self, device: str, now: float) -> None:
-        """Note that a device was heard by a reply: it is patience that it earns, as by a heartbeat."""
+        """Note that a device was heard by a reply, which earns it as much patience."""
         before = self._presences.get(device)
         if before is not None:
             overdue_at = now + MISSED_BEATS * before.interval_s

@@ -1,28 +1,28 @@
-"""The line between a run's process and its gateway: calls to the desk over a unix socket.
+"""A run's end of the line to its gateway: it blocks, since a ServerApp does.
 
-A run's side blocks, since a ServerApp does; any of its threads may call. Bulk passes as files.
+Any thread may call. Bulk passes as files.
 """
 
 import asyncio
-import json
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
-from windflower import errors
-from windflower.core.roster import Presence
 from windflower.errors import GatewayUnavailable, WindflowerError
 from windflower.gateway.desk import Desk, RunRequest
-from windflower.gateway.feed import Feed
+from windflower.gateway.line_json import (
+    commands_to_json,
+    error_from_json,
+    settlement_from_json,
+    values_to_json,
+)
 from windflower.ports import RunRecord, Settlement
 from windflower.wire.blobs import BlobRef
-from windflower.wire.content import Content, Values
-from windflower.wire.frames import PREFIX_BYTES, frame, frame_length, read_frame
-from windflower.wire.messages import NO_CONFIG, NOTHING, Command, Failure, Reply
+from windflower.wire.frames import frame, read_frame
+from windflower.wire.messages import Command
 
 T = TypeVar("T")
 
@@ -113,144 +113,6 @@ class LoopLine:
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()
 
 
-# ------------------------------------------------------------------------- the gateway's end
-
-
-class LineServer:
-    """Answers calls on a unix socket.
-
-    Args:
-        desk: who answers.
-        feed: what watchers are shown.
-        path: the socket; its folder must exist.
-    """
-
-    def __init__(self, desk: Desk, feed: Feed, path: Path) -> None:
-        self._desk = desk
-        self._feed = feed
-        self._path = path
-        self._server: asyncio.Server | None = None
-        self._calls: set[asyncio.Task[None]] = set()
-        self._answers: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {
-            "open_run": self._open_run,
-            "end_run": self._end_run,
-            "wait_for_devices": self._wait_for_devices,
-            "devices": self._devices,
-            "roster": self._roster,
-            "ask": self._ask,
-            "push": self._push,
-            "pull": self._pull,
-            "adopt": self._adopt,
-            "locate": self._locate,
-            "report": self._report,
-            "run": self._run,
-        }
-
-    async def start(self) -> None:
-        """Listen; only this user can connect."""
-        self._path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._serve, path=str(self._path))
-        self._path.chmod(0o600)
-
-    async def stop(self) -> None:
-        """Stop listening and drop all callers."""
-        if self._server is not None:
-            self._server.close()
-        for call in list(self._calls):
-            call.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
-        self._path.unlink(missing_ok=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                prefix = await reader.readexactly(PREFIX_BYTES)
-                call = json.loads(await reader.readexactly(frame_length(prefix)))
-                answer = self._watch if call["call"] == "watch" else self._answer
-                task = asyncio.create_task(answer(call, writer))
-                self._calls.add(task)
-                task.add_done_callback(self._calls.discard)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return
-        finally:
-            writer.close()
-
-    async def _answer(self, call: dict[str, Any], writer: asyncio.StreamWriter) -> None:
-        answer: dict[str, Any] = {"n": call["n"]}
-        try:
-            answer["value"] = await self._answers[call["call"]](call["with"])
-        except WindflowerError as error:
-            answer["error"] = _error_json(error)
-        writer.write(frame(answer))
-
-    async def _watch(self, call: dict[str, Any], writer: asyncio.StreamWriter) -> None:
-        with self._feed.watch() as watch:
-            writer.write(frame({"n": call["n"], "value": None}))
-            async for line in watch:
-                writer.write(frame(line))
-                try:
-                    await writer.drain()
-                except ConnectionError:
-                    return
-
-    async def _open_run(self, given: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON is any
-        request = RunRequest(
-            app=given["app"],
-            bundle=BlobRef.from_json(given["bundle"]),
-            config=_values(given["config"]),
-            seed=int(given["seed"]) if given["seed"] is not None else None,
-            is_strict=given["is_strict"],
-            devices=given["devices"],
-            resume=given["resume"],
-        )
-        return _run_json(await self._desk.open_run(request))
-
-    async def _end_run(self, given: dict[str, Any]) -> None:
-        await self._desk.end_run(
-            given["run"], success=given["success"], reason=given["reason"], result=given["result"]
-        )
-
-    async def _run(self, given: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON is any
-        return _run_json(self._desk.run(given["run"]))
-
-    async def _wait_for_devices(self, given: dict[str, Any]) -> int:
-        return await self._desk.wait_for_devices(given["need"], timeout_s=given["timeout_s"])
-
-    async def _devices(self, given: dict[str, Any]) -> list[dict[str, Any]]:
-        return [_presence_json(p) for p in self._desk.devices(given["limit"])]
-
-    async def _roster(self, given: dict[str, Any]) -> Sequence[str]:
-        return await self._desk.roster(given["run"], given["call"])
-
-    async def _ask(self, given: dict[str, Any]) -> list[dict[str, Any]]:
-        settlements = await self._desk.ask(
-            given["run"],
-            given["phase"],
-            _commands(given),
-            timeout_s=given["timeout_s"],
-        )
-        return [_settlement_json(s) for s in settlements]
-
-    async def _push(self, given: dict[str, Any]) -> None:
-        await self._desk.push(given["run"], _commands(given))
-
-    async def _pull(self, given: dict[str, Any]) -> list[dict[str, Any]]:
-        settlements = await self._desk.pull(given["run"], given["call"], given["ids"])
-        return [_settlement_json(s) for s in settlements]
-
-    async def _adopt(self, given: dict[str, Any]) -> None:
-        await self._desk.adopt(Path(given["path"]), BlobRef.from_json(given["ref"]))
-
-    async def _locate(self, given: dict[str, Any]) -> list[str]:
-        return [str(path) for path in await self._desk.locate(given["keys"])]
-
-    async def _report(self, given: dict[str, Any]) -> None:
-        self._desk.report(given["line"])
-
-
-# ----------------------------------------------------------------------------- the run's end
-
-
 class SocketLine:
     """A line to a gateway in another process.
 
@@ -286,17 +148,17 @@ class SocketLine:
         self, run: str, phase: str, commands: Sequence[Command], *, timeout_s: float | None
     ) -> Sequence[Settlement]:
         """See `Desk.ask`."""
-        given = {"run": run, "phase": phase, "timeout_s": timeout_s, **_commands_json(commands)}
-        return [_settlement(s) for s in self._call("ask", given, wait_s=None)]
+        given = {"run": run, "phase": phase, "timeout_s": timeout_s, **commands_to_json(commands)}
+        return [settlement_from_json(s) for s in self._call("ask", given, wait_s=None)]
 
     def push(self, run: str, commands: Sequence[Command]) -> None:
         """See `Desk.push`."""
-        self._call("push", {"run": run, **_commands_json(commands)})
+        self._call("push", {"run": run, **commands_to_json(commands)})
 
     def pull(self, run: str, call: int, ids: Sequence[str]) -> Sequence[Settlement]:
         """See `Desk.pull`."""
         given = {"run": run, "call": call, "ids": list(ids)}
-        return [_settlement(s) for s in self._call("pull", given)]
+        return [settlement_from_json(s) for s in self._call("pull", given)]
 
     def adopt(self, path: Path, ref: BlobRef) -> None:
         """See `Desk.adopt`."""
@@ -317,13 +179,13 @@ class SocketLine:
         given = {
             "app": request.app,
             "bundle": request.bundle.to_json(),
-            "config": _values_json(request.config),
+            "config": values_to_json(request.config),
             "seed": str(request.seed) if request.seed is not None else None,
             "is_strict": request.is_strict,
             "devices": request.devices,
             "resume": request.resume,
         }
-        return _run_record(self._call("open_run", given))
+        return RunRecord.from_json(self._call("open_run", given))
 
     def end_run(self, run: str, *, success: bool, reason: str, result: dict[str, Any]) -> None:
         """See `Desk.end_run`."""
@@ -332,7 +194,7 @@ class SocketLine:
 
     def run(self, run: str) -> RunRecord:
         """See `Desk.run`."""
-        return _run_record(self._call("run", {"run": run}))
+        return RunRecord.from_json(self._call("run", {"run": run}))
 
     def wait_for_devices(self, need: int, *, timeout_s: float) -> int:
         """See `Desk.wait_for_devices`."""
@@ -376,7 +238,7 @@ class SocketLine:
                 with self._lock:
                     future = self._waiting.pop(answer["n"])
                 if "error" in answer:
-                    future.set_exception(_error(answer["error"]))
+                    future.set_exception(error_from_json(answer["error"]))
                 else:
                     future.set_result(answer["value"])
         except (OSError, ValueError, WindflowerError):
@@ -402,111 +264,3 @@ def _lines(connection: socket.socket, file: Any) -> Iterator[dict[str, Any]]:  #
     with connection, file:
         while (line := read_frame(file)) is not None:
             yield line
-
-
-# -------------------------------------------------------------------------------------- JSON
-
-
-def _commands_json(commands: Sequence[Command]) -> dict[str, Any]:
-    """A content that a thousand commands share crosses the line once."""
-    contents: dict[int, int] = {}
-    bodies = []
-    shared: list[Any] = []
-    for command in commands:
-        if id(command.content) not in contents:
-            contents[id(command.content)] = len(shared)
-            shared.append(command.content.to_json())
-        shell = replace(command, content=NOTHING)
-        bodies.append([contents[id(command.content)], shell.to_body()])
-    return {"contents": shared, "commands": bodies}
-
-
-def _commands(given: dict[str, Any]) -> list[Command]:
-    contents = [Content.from_json(value) for value in given["contents"]]
-    return [
-        replace(Command.from_body(body), content=contents[index])
-        for index, body in given["commands"]
-    ]
-
-
-def _settlement_json(settlement: Settlement) -> dict[str, Any]:
-    reply, failure = settlement.reply, settlement.failure
-    return {
-        "id": settlement.id,
-        "run": settlement.run,
-        "device": settlement.device,
-        "method": settlement.method,
-        "reply": reply.to_bytes().decode() if reply is not None else None,
-        "failure": [failure.code, failure.reason] if failure is not None else None,
-    }
-
-
-def _settlement(value: dict[str, Any]) -> Settlement:
-    reply, failure = value["reply"], value["failure"]
-    return Settlement(
-        value["id"],
-        value["run"],
-        value["device"],
-        value["method"],
-        Reply.from_bytes(reply.encode()) if reply is not None else None,
-        Failure(failure[0], failure[1]) if failure is not None else None,
-    )
-
-
-def _presence_json(presence: Presence) -> dict[str, Any]:
-    return {
-        "device": presence.device,
-        "heard-at": presence.heard_at,
-        "online": presence.is_online,
-        "interval-s": presence.interval_s,
-        "labels": presence.labels,
-    }
-
-
-def _run_json(record: RunRecord) -> dict[str, Any]:
-    return {
-        "run": record.run,
-        "number": record.number,
-        "epoch": record.epoch,
-        "app": record.app,
-        "bundle": record.bundle.to_json(),
-        "config": _values_json(record.config),
-        "seed": str(record.seed),
-        "is_strict": record.is_strict,
-        "state": record.state,
-        "created_at": record.created_at,
-        "result": record.result,
-    }
-
-
-def _run_record(value: dict[str, Any]) -> RunRecord:
-    return RunRecord(
-        **{
-            **value,
-            "bundle": BlobRef.from_json(value["bundle"]),
-            "config": _values(value["config"]),
-            "seed": int(value["seed"]),
-        }
-    )
-
-
-def _values_json(values: Values) -> Any:  # noqa: ANN401 - JSON is any
-    return Content((("config", values),)).to_json()
-
-
-def _values(value: Any) -> Values:  # noqa: ANN401 - JSON is any
-    return Content.from_json(value).records[0][1] or NO_CONFIG
-
-
-def _error_json(error: WindflowerError) -> dict[str, Any]:
-    numbers = {k: v for k, v in vars(error).items() if isinstance(v, int | str)}
-    return {"type": type(error).__name__, "message": str(error), "more": numbers}
-
-
-def _error(value: dict[str, Any]) -> WindflowerError:
-    kind = getattr(errors, value["type"], WindflowerError)
-    try:
-        error: WindflowerError = kind(value["message"], **value["more"])
-    except TypeError:
-        error = WindflowerError(value["message"])
-    return error

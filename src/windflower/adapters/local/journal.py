@@ -19,8 +19,6 @@ from windflower.ports import (
     RunRecord,
     Settlement,
 )
-from windflower.wire.blobs import BlobRef
-from windflower.wire.content import Content
 from windflower.wire.messages import Command, Failure, Method, Reply
 from windflower.wire.strict_json import dumps
 
@@ -153,7 +151,7 @@ def _write(connection: sqlite3.Connection, entry: Entry, at: float) -> None:  # 
         case RunRecord():
             connection.execute(
                 "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)",
-                (entry.run, entry.number, entry.epoch, entry.state, _run_json(entry)),
+                (entry.run, entry.number, entry.epoch, entry.state, dumps(entry.to_json())),
             )
         case PhaseRecord(run, phase, ids):
             connection.execute(
@@ -210,7 +208,10 @@ def _write_presence(connection: sqlite3.Connection, entry: Presence) -> None:
 
 
 def _recall(connection: sqlite3.Connection) -> Memory:
-    runs = tuple(_run(row[0]) for row in connection.execute("SELECT record FROM runs"))
+    runs = tuple(
+        RunRecord.from_json(json.loads(row[0]))
+        for row in connection.execute("SELECT record FROM runs")
+    )
     of_open = "FROM commands WHERE run IN (SELECT run FROM runs WHERE state = 'open')"
     opened = connection.execute(
         f"SELECT body, deadline, waits_for_offline, asked_at {of_open} AND settled_at IS NULL"
@@ -251,41 +252,4 @@ def _presence(row: tuple[object, ...]) -> Presence:
         cast("float", overdue_at),
         bool(is_online),
         json.loads(str(labels)),
-    )
-
-
-def _run_json(record: RunRecord) -> str:
-    return dumps(
-        {
-            "run": record.run,
-            "number": record.number,
-            "epoch": record.epoch,
-            "app": record.app,
-            "bundle": record.bundle.to_json(),
-            "config": Content((("config", record.config),)).to_json(),
-            "seed": str(record.seed),
-            "is_strict": record.is_strict,
-            "state": record.state,
-            "created_at": record.created_at,
-            "result": record.result,
-        }
-    )
-
-
-def _run(text: str) -> RunRecord:
-    fields = json.loads(text)
-    config = Content.from_json(fields["config"]).records[0][1]
-    assert config is not None  # noqa: S101 - we wrote it above
-    return RunRecord(
-        run=fields["run"],
-        number=fields["number"],
-        epoch=fields["epoch"],
-        app=fields["app"],
-        bundle=BlobRef.from_json(fields["bundle"]),
-        config=config,
-        seed=int(fields["seed"]),
-        is_strict=fields["is_strict"],
-        state=fields["state"],
-        created_at=fields["created_at"],
-        result=fields["result"],
     )

@@ -1,0 +1,152 @@
+"""The gateway's end of the line: calls to the desk over a unix socket."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from windflower.errors import WindflowerError
+from windflower.gateway.desk import Desk, RunRequest
+from windflower.gateway.feed import Feed
+from windflower.gateway.line_json import (
+    commands_from_json,
+    error_to_json,
+    presence_to_json,
+    settlement_to_json,
+    values_from_json,
+)
+from windflower.wire.blobs import BlobRef
+from windflower.wire.frames import PREFIX_BYTES, frame, frame_length
+
+
+class LineServer:
+    """Answers calls on a unix socket.
+
+    Args:
+        desk: who answers.
+        feed: what watchers are shown.
+        path: the socket; its folder must exist.
+    """
+
+    def __init__(self, desk: Desk, feed: Feed, path: Path) -> None:
+        self._desk = desk
+        self._feed = feed
+        self._path = path
+        self._server: asyncio.Server | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+        self._answers: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {
+            "open_run": self._open_run,
+            "end_run": self._end_run,
+            "wait_for_devices": self._wait_for_devices,
+            "devices": self._devices,
+            "roster": self._roster,
+            "ask": self._ask,
+            "push": self._push,
+            "pull": self._pull,
+            "adopt": self._adopt,
+            "locate": self._locate,
+            "report": self._report,
+            "run": self._run,
+        }
+
+    async def start(self) -> None:
+        """Listen; only this user can connect."""
+        self._path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, path=str(self._path))
+        self._path.chmod(0o600)
+
+    async def stop(self) -> None:
+        """Stop listening and drop all callers."""
+        if self._server is not None:
+            self._server.close()
+        for call in list(self._calls):
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+        self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                prefix = await reader.readexactly(PREFIX_BYTES)
+                call = json.loads(await reader.readexactly(frame_length(prefix)))
+                answer = self._watch if call["call"] == "watch" else self._answer
+                task = asyncio.create_task(answer(call, writer))
+                self._calls.add(task)
+                task.add_done_callback(self._calls.discard)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        finally:
+            writer.close()
+
+    async def _answer(self, call: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        answer: dict[str, Any] = {"n": call["n"]}
+        try:
+            answer["value"] = await self._answers[call["call"]](call["with"])
+        except WindflowerError as error:
+            answer["error"] = error_to_json(error)
+        writer.write(frame(answer))
+
+    async def _watch(self, call: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        with self._feed.watch() as watch:
+            writer.write(frame({"n": call["n"], "value": None}))
+            async for line in watch:
+                writer.write(frame(line))
+                try:
+                    await writer.drain()
+                except ConnectionError:
+                    return
+
+    async def _open_run(self, given: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON is any
+        request = RunRequest(
+            app=given["app"],
+            bundle=BlobRef.from_json(given["bundle"]),
+            config=values_from_json(given["config"]),
+            seed=int(given["seed"]) if given["seed"] is not None else None,
+            is_strict=given["is_strict"],
+            devices=given["devices"],
+            resume=given["resume"],
+        )
+        return (await self._desk.open_run(request)).to_json()
+
+    async def _end_run(self, given: dict[str, Any]) -> None:
+        await self._desk.end_run(
+            given["run"], success=given["success"], reason=given["reason"], result=given["result"]
+        )
+
+    async def _run(self, given: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON is any
+        return self._desk.run(given["run"]).to_json()
+
+    async def _wait_for_devices(self, given: dict[str, Any]) -> int:
+        return await self._desk.wait_for_devices(given["need"], timeout_s=given["timeout_s"])
+
+    async def _devices(self, given: dict[str, Any]) -> list[dict[str, Any]]:
+        return [presence_to_json(p) for p in self._desk.devices(given["limit"])]
+
+    async def _roster(self, given: dict[str, Any]) -> Sequence[str]:
+        return await self._desk.roster(given["run"], given["call"])
+
+    async def _ask(self, given: dict[str, Any]) -> list[dict[str, Any]]:
+        settlements = await self._desk.ask(
+            given["run"],
+            given["phase"],
+            commands_from_json(given),
+            timeout_s=given["timeout_s"],
+        )
+        return [settlement_to_json(s) for s in settlements]
+
+    async def _push(self, given: dict[str, Any]) -> None:
+        await self._desk.push(given["run"], commands_from_json(given))
+
+    async def _pull(self, given: dict[str, Any]) -> list[dict[str, Any]]:
+        settlements = await self._desk.pull(given["run"], given["call"], given["ids"])
+        return [settlement_to_json(s) for s in settlements]
+
+    async def _adopt(self, given: dict[str, Any]) -> None:
+        await self._desk.adopt(Path(given["path"]), BlobRef.from_json(given["ref"]))
+
+    async def _locate(self, given: dict[str, Any]) -> list[str]:
+        return [str(path) for path in await self._desk.locate(given["keys"])]
+
+    async def _report(self, given: dict[str, Any]) -> None:
+        self._desk.report(given["line"])
