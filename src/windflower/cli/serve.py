@@ -5,9 +5,20 @@ import json
 import sys
 
 from windflower.cli.exit_codes import exit_code
-from windflower.compose import StateFolder, open_gateway, serve_until
+from windflower.cli.run import say
+from windflower.compose import RunningGateway, StateFolder, open_gateway, serve_until
 from windflower.errors import WindflowerError
 from windflower.settings import Settings
+
+
+async def _tell(gateway: RunningGateway, *, is_json: bool) -> None:
+    """Say on standard error what happens: sentences for people, lines for programs."""
+    with gateway.feed.watch() as lines:
+        async for line in lines:
+            if is_json:
+                sys.stderr.write(json.dumps(line) + "\n")
+            else:
+                say(line)
 
 
 async def serve_gateway(settings: Settings, *, is_json: bool) -> None:
@@ -20,7 +31,9 @@ async def serve_gateway(settings: Settings, *, is_json: bool) -> None:
                 broker = f"{gateway.broker} ({gateway.broker_name})"
                 sys.stdout.write(f"The gateway serves. Broker: {broker}. Ctrl-C ends it.\n")
             sys.stdout.flush()
+            telling = asyncio.create_task(_tell(gateway, is_json=is_json))
             await serve_until(gateway, asyncio.Event())
+            telling.cancel()
     except WindflowerError as error:
         if not is_json:
             raise

@@ -27,7 +27,7 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911 - one line a k
         case "device-lost":
             return f"{line['device']} is lost: silent for {line['silent_s']:.0f} s"
         case "device-heard":
-            return f"{line['device']} is back" if line["again"] else ""
+            return f"{line['device']} is {'back' if line['again'] else 'here'}"
         case "broker-lost":
             return f"the broker is lost: {line['reason']}"
         case _:

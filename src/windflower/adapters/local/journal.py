@@ -208,10 +208,8 @@ def _write_presence(connection: sqlite3.Connection, entry: Presence) -> None:
 
 
 def _recall(connection: sqlite3.Connection) -> Memory:
-    runs = tuple(
-        RunRecord.from_json(json.loads(row[0]))
-        for row in connection.execute("SELECT record FROM runs")
-    )
+    records = connection.execute("SELECT record FROM runs")
+    runs = tuple(RunRecord.from_json(json.loads(row[0])) for row in records)
     of_open = "FROM commands WHERE run IN (SELECT run FROM runs WHERE state = 'open')"
     opened = connection.execute(
         f"SELECT body, deadline, waits_for_offline, asked_at {of_open} AND settled_at IS NULL"
