@@ -35,6 +35,7 @@ class LineServer:
         self._path = path
         self._server: asyncio.Server | None = None
         self._calls: set[asyncio.Task[None]] = set()
+        self._callers: dict[asyncio.StreamWriter, asyncio.Event] = {}
         self._answers: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {
             "open_run": self._open_run,
             "end_run": self._end_run,
@@ -63,9 +64,16 @@ class LineServer:
         for call in list(self._calls):
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
+        # Hung up on, not cancelled: asyncio's streams (3.11) complain about a cancelled caller.
+        callers = dict(self._callers)
+        for writer in callers:
+            writer.close()
+        for hung_up in callers.values():
+            await hung_up.wait()
         self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hung_up = self._callers[writer] = asyncio.Event()
         try:
             while True:
                 prefix = await reader.readexactly(PREFIX_BYTES)
@@ -78,6 +86,8 @@ class LineServer:
             return
         finally:
             writer.close()
+            self._callers.pop(writer, None)
+            hung_up.set()
 
     async def _answer(self, call: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         answer: dict[str, Any] = {"n": call["n"]}

@@ -125,8 +125,8 @@ async def run_job(
             await stack.enter_async_context(simulated_devices(plan, app))
         need = request.need or request.limit or count or 1
         online = await _wait_for_devices(gateway.line, need, request.wait_devices_s, show)
-        run = await _open(app, overrides, request, gateway.line)
         lines = await stack.enter_async_context(_events(gateway.line))
+        run = await _open(app, overrides, request, gateway.line)
         follower = _Follower(run, show, lines)
         following = asyncio.create_task(follower.follow())
         code = await _execute(app, run, gateway, request, output, log)
