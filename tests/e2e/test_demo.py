@@ -62,6 +62,19 @@ def test_every_place_comes_to_the_same_bits(programs: Programs) -> None:
     assert ("memory", "iotcore") == (memory["broker"], bare.last["broker"])
 
 
+def test_devices_of_an_earlier_run_are_not_waited_for(programs: Programs, apps: Path) -> None:
+    state = str(programs.folder / "state")
+    earlier = programs.windflower(
+        *("run", str(apps / "averaging"), "--devices", "2", "--state", state),
+        *("-c", "num-server-rounds=1"),
+        name="earlier",
+    )
+    assert 0 == earlier.wait(), earlier.err
+    answer = demo(programs, "demo", "--rounds", "1").last
+
+    assert {"ok": 29, "failed": 0, "late": 0} == answer["replies"]
+
+
 def test_the_last_lines_are_for_a_person(programs: Programs) -> None:
     state = str(programs.folder / "state")
     program = programs.windflower("demo", "--rounds", "2", "--state", state, name="demo")

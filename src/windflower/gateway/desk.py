@@ -75,6 +75,7 @@ class Desk:
         self._feed = feed
         self._runs: dict[str, RunRecord] = {}
         self._limits: dict[str, int | None] = {}
+        self._cohorts: dict[str, dict[str, None]] = {}
         self._phases: dict[str, int] = {}
         self._last_number = 0
 
@@ -182,11 +183,18 @@ class Desk:
         before = await self._journal.roster(run, call)
         if before is not None:
             return before.devices
-        online = [p for p in self.devices() if p.is_online or self.run(run).is_strict]
-        heard = [p for p in online if p.heard_at > 0][: self._limits.get(run)]
-        devices = tuple(sorted(p.device for p in heard))
+        devices = self._present(run)
         await self._journal.record([RosterRecord(run, call, devices)], at=self._clock.now())
         return devices
+
+    def _present(self, run: str) -> tuple[str, ...]:
+        """Who is online, freshest first up to the limit; a strict run keeps whom it once had."""
+        kept = self._cohorts.setdefault(run, {})
+        online = [p.device for p in self.devices() if p.is_online]
+        if self.run(run).is_strict:
+            kept |= dict.fromkeys(online)
+            online = list(kept)
+        return tuple(sorted(online[: self._limits.get(run)]))
 
     # ---------------------------------------------------------------------------- exchanges
 

@@ -15,7 +15,7 @@ from typing import Final
 from windflower.core import exchange
 from windflower.core.events import BrokerConnected, BrokerLost, MessageRefused
 from windflower.core.exchange import RECORDS, Effect, Exchanges
-from windflower.core.roster import MISSED_BEATS, Presence, Roster
+from windflower.core.roster import Presence, Roster
 from windflower.errors import BrokerUnavailable, MalformedMessage
 from windflower.gateway.feed import Feed
 from windflower.ports import Blobs, Clock, Commands, Delivery, Intake, Journal, Memory
@@ -109,10 +109,9 @@ class Fleet:
         return next(iter(done)).exception() or RuntimeError("a task of the gateway ended")
 
     def _restore(self, memory: Memory) -> None:
-        now = self._ports.clock.now()
-        # While we were away nobody could be heard: everyone gets the time of a first heartbeat.
-        known = [replace(p, overdue_at=now + MISSED_BEATS * p.interval_s) for p in memory.presences]
-        self.roster = Roster(known)
+        # Nobody is online until heard: heartbeats that the broker kept name the devices, and each
+        # is called at once.
+        self.roster = Roster(replace(p, is_online=False) for p in memory.presences)
         self._exchanges = Exchanges(self.roster)
         for run in memory.runs:
             if run.state == "open":
