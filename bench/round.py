@@ -2,10 +2,10 @@
 
     bench/round.py --n 10 --mb 0.1 [--layers 8] [--rounds 12]
 
-The devices are a crew in one process (`windflower agent --crew N`), with two warm workers: their own
-cost is on the same two cores as the gateway's. Runs in a network namespace of its own where it may,
-so that loopback's byte counter is only ours. Prints one JSON line; the first round (bundle, imports)
-is reported apart.
+The devices are a crew in one process (`windflower agent --crew N`), with two warm workers: their
+own cost is on the same cores as the gateway's. Runs in a network namespace of its own where it may,
+so that loopback's byte counter is only ours. Prints one JSON line; the first round (bundle,
+imports) is reported apart.
 """
 
 import argparse
@@ -219,7 +219,7 @@ def report(
 
     def median(first: str, last: str) -> float:
         spans = [at[last, k]["t"] - at[first, k]["t"] for k in rounds]
-        return round(statistics.median(spans), 4)
+        return round(float(statistics.median(spans)), 4)
 
     spent = [mark for mark in marks if "bytes" in mark]
     counted = spent[1:]  # from the start of the second round

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from windflower.adapters.local.http_server import HttpServer
 from windflower.adapters.local.journal import SqliteJournal
 from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.core.events import GatewayStarted
-from windflower.errors import FleetTaken, GatewayUnavailable
+from windflower.errors import ConfigError, FleetTaken, GatewayUnavailable
 from windflower.gateway.desk import Desk
 from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet, FleetPorts, SystemClock
@@ -113,7 +114,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
         BrokerUnavailable, BrokerRefused, PortTaken, ConfigError: as they say.
     """
     state = StateFolder(settings.state)
-    state.path.mkdir(parents=True, exist_ok=True)
+    state.path.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _Lock(state):
         broker = await _start_broker(settings, state)
         try:
@@ -150,9 +151,15 @@ async def _gateway(
     settings: Settings, state: StateFolder, broker: _Broker
 ) -> AsyncIterator[RunningGateway]:
     blobs = BlobFolder(state.blobs, secret=state.secret("blobs"))
-    endpoint = HttpServer(blob_endpoint(blobs), host=settings.blobs_host, port=settings.blobs_port)
+    host = settings.blobs_host or _own_address(broker.address)
+    if host in ("0.0.0.0", "::") and settings.blobs_url is None:  # noqa: S104 - refused here
+        raise ConfigError(
+            f"--blobs-host {host} is every address: say with --blobs-url how devices reach it",
+            key="blobs_url",
+        )
+    endpoint = HttpServer(blob_endpoint(blobs), host=host, port=settings.blobs_port)
     port = await endpoint.start()
-    blobs.base_url = settings.blobs_url or f"http://{settings.blobs_host}:{port}"
+    blobs.base_url = settings.blobs_url or f"http://{host}:{port}"
     signer = Signer(state.secret("signing"))
     link = MqttFleetLink(
         broker.address,
@@ -183,11 +190,21 @@ async def _gateway(
         events.close()
 
 
-def _card(socket: Path, broker: _Broker, blobs_url: str, key: str) -> bytes:
+def _own_address(broker: BrokerAddress) -> str:
+    """Return our address on the way to the broker: the one on which its devices may find us."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((broker.host, broker.port))  # sends nothing
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"
+
+
+def _card(line: Path, broker: _Broker, blobs_url: str, key: str) -> bytes:
     card = {
         "success": True,
         "pid": os.getpid(),
-        "socket": str(socket),
+        "socket": str(line),
         "broker": str(broker.address),
         "broker-name": broker.name,
         "broker-pid": broker.own.pid if broker.own else None,

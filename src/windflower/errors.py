@@ -23,13 +23,20 @@ exception that names the cause and the fix.
     ├── WorkerDied
     └── RunError                  the run ended without its result
         ├── NotEnoughDevices
-        ├── RunDiverged
         └── RunFailed
 """
 
+from typing import ClassVar
+
 
 class WindflowerError(Exception):
-    """The root: catch this to catch everything that windflower raises on purpose."""
+    """The root: catch this to catch everything that windflower raises on purpose.
+
+    Attributes:
+        exit_code: what a command that ends with this error says to its shell (sysexits.h).
+    """
+
+    exit_code: ClassVar[int] = 70
 
 
 class ConfigError(WindflowerError):
@@ -40,6 +47,8 @@ class ConfigError(WindflowerError):
         source: where the value came from (a file, an environment variable, a flag).
     """
 
+    exit_code = 78
+
     def __init__(self, message: str, *, key: str = "", source: str = "") -> None:
         super().__init__(message)
         self.key = key
@@ -48,6 +57,8 @@ class ConfigError(WindflowerError):
 
 class AppError(WindflowerError):
     """The Flower app cannot be loaded or says nothing that can be run."""
+
+    exit_code = 65
 
 
 class ProtocolError(WindflowerError):
@@ -75,6 +86,8 @@ class MalformedMessage(ProtocolError):  # noqa: N818 - it is what was received, 
 class TransportError(WindflowerError):
     """The other side cannot be reached now; the same call may succeed later."""
 
+    exit_code = 69
+
 
 class BrokerUnavailable(TransportError):  # noqa: N818 - named after the state it reports
     """No MQTT broker answers at the address."""
@@ -91,6 +104,8 @@ class GatewayUnavailable(TransportError):  # noqa: N818
 class RefusedError(WindflowerError):
     """The other side answered, and said no."""
 
+    exit_code = 77
+
 
 class BrokerRefused(RefusedError):  # noqa: N818
     """The broker answered and refused: wrong password, no permission, wrong protocol."""
@@ -103,13 +118,19 @@ class GrantRefused(RefusedError):  # noqa: N818
 class IdentityTaken(RefusedError):  # noqa: N818
     """Another agent speaks under the same device id."""
 
+    exit_code = 73
+
 
 class FleetTaken(RefusedError):  # noqa: N818
     """Another gateway already works on the same state folder."""
 
+    exit_code = 73
+
 
 class PortTaken(RefusedError):  # noqa: N818
     """A TCP port that we must listen on is in use."""
+
+    exit_code = 78
 
 
 class BlobNotFound(WindflowerError):  # noqa: N818
@@ -123,6 +144,8 @@ class WorkerDied(WindflowerError):  # noqa: N818
 class RunError(WindflowerError):
     """The run ended without its result."""
 
+    exit_code = 65
+
 
 class NotEnoughDevices(RunError):  # noqa: N818
     """Fewer devices are online than the run needs.
@@ -132,14 +155,12 @@ class NotEnoughDevices(RunError):  # noqa: N818
         need: devices needed.
     """
 
+    exit_code = 75
+
     def __init__(self, message: str, *, have: int, need: int) -> None:
         super().__init__(message)
         self.have = have
         self.need = need
-
-
-class RunDiverged(RunError):  # noqa: N818
-    """A run that started again asked for something that its journal does not hold."""
 
 
 class RunFailed(RunError):  # noqa: N818

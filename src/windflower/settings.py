@@ -68,8 +68,9 @@ class Settings(BaseSettings):
     topic_prefix: str = ""
     """Put before every MQTT topic."""
 
-    blobs_host: str = "127.0.0.1"
-    """The address on which devices can reach blobs."""
+    blobs_host: str | None = None
+    """The address on which devices can reach blobs. None is 127.0.0.1 beside a broker on this
+    machine, else the address of this machine from which the broker is reached."""
 
     blobs_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """The port on which devices can reach blobs; 0 takes a free one."""

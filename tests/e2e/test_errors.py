@@ -136,7 +136,7 @@ def test_an_option_of_another_type(programs: Programs, apps: Path) -> None:
     program = run(programs, apps / "averaging", "-c", "numbers='many'")
 
     assert 78 == program.wait()
-    assert "windflower: numbers is a int in averaging, not 'many'" == last_line(program)
+    assert "windflower: numbers takes int in averaging, not 'many'" == last_line(program)
 
 
 @pytest.mark.parametrize("option", ["--broker-port", "--blobs-port"])

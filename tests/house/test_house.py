@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from windflower import errors
-from windflower.cli.exit_codes import TABLE, code_of, exit_code
+from windflower.cli.exit_codes import TABLE, code_of
 from windflower.core import events
 from windflower.core.events import Event
 
@@ -20,8 +20,8 @@ BREACHES = [
     ("Stairs go down only", "wire/limits.py", "import windflower.core.backoff"),
     ("Stairs go down only", "core/backoff.py", "import windflower.ports"),
     ("Stairs go down only", "ports.py", "import windflower.settings"),
-    ("Stairs go down only", "gateway/feed.py", "import windflower.adapters.memory.clock"),
-    ("Stairs go down only", "adapters/memory/clock.py", "import windflower.agent"),
+    ("Stairs go down only", "gateway/feed.py", "import windflower.adapters.memory.events"),
+    ("Stairs go down only", "adapters/memory/events.py", "import windflower.agent"),
     ("Stairs go down only", "agent/agent.py", "import windflower.adapters.local.files"),
     ("Stairs go down only", "observe/sentences.py", "import windflower.gateway"),
     ("Stairs go down only", "flower/private.py", "import windflower.pipeline"),
@@ -29,7 +29,7 @@ BREACHES = [
     ("Stairs go down only", "compose.py", "import windflower.cli"),
     ("What crosses the wire", "core/backoff.py", "import time"),
     ("What crosses the wire", "wire/limits.py", "import numpy"),
-    ("Places do not know each other", "adapters/memory/clock.py",
+    ("Places do not know each other", "adapters/memory/events.py",
      "import windflower.adapters.local.files"),
     ("Only the flower room imports flwr", "gateway/feed.py", "import flwr.app"),
     ("A device installs no web server", "agent/agent.py", "import numpy"),
@@ -73,7 +73,7 @@ def test_a_breach_is_caught(tmp_path: Path, contract: str, file: str, line: str)
 
 
 def test_the_drawn_error_tree_is_the_real_one() -> None:
-    def real(kind: type, depth: int = 0) -> list[tuple[int, str]]:
+    def real(kind: type[Exception], depth: int = 0) -> list[tuple[int, str]]:
         below = [line for sub in kind.__subclasses__() for line in real(sub, depth + 1)]
         return [(depth, kind.__name__), *below]
 
@@ -88,12 +88,14 @@ def test_the_drawn_error_tree_is_the_real_one() -> None:
 
 
 def test_every_error_has_an_exit_code() -> None:
-    def all_below(kind: type) -> list[type]:
+    def all_below(
+        kind: type[errors.WindflowerError],
+    ) -> list[type[errors.WindflowerError]]:
         return [kind, *(sub for direct in kind.__subclasses__() for sub in all_below(direct))]
 
     for kind in all_below(errors.WindflowerError):
-        assert code_of(kind.__name__) in {code for _, code, _ in TABLE}
-    assert 75 == exit_code(errors.NotEnoughDevices("x", have=1, need=2))
+        assert code_of(kind.__name__) in {kind.exit_code for kind, _ in TABLE}
+    assert 75 == errors.NotEnoughDevices("x", have=1, need=2).exit_code
     assert 65 == code_of("NoSuchError")
 
 

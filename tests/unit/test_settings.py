@@ -18,7 +18,7 @@ def test_the_defaults_need_nothing() -> None:
     settings = load_settings()
 
     assert "windflower" == settings.state.name
-    assert (None, 0, "127.0.0.1") == (settings.broker, settings.broker_port, settings.blobs_host)
+    assert (None, 0, None) == (settings.broker, settings.broker_port, settings.blobs_host)
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(

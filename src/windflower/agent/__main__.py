@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import signal
+import ssl
 import sys
 import time
 from contextlib import suppress
@@ -23,9 +24,7 @@ from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.worker_process import ProcessWorker, WorkerPool
 from windflower.agent.agent import Agent, AgentSettings, MonotonicClock
 from windflower.errors import (
-    BrokerRefused,
     ConfigError,
-    IdentityTaken,
     MalformedMessage,
     WindflowerError,
 )
@@ -33,9 +32,6 @@ from windflower.ports import Worker
 from windflower.wire.identifiers import check_device
 from windflower.wire.messages import Heartbeat, check_labels
 from windflower.wire.topics import Topics
-
-EXIT = {ConfigError: 78, BrokerRefused: 77, IdentityTaken: 73}
-"""sysexits; the whole table is in the documentation of the command line."""
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -74,7 +70,8 @@ class Quarters:
         self._state: Path = given.state or _default_state(given.device_id)
         self._stores = DeviceStores(self._state)
         self._events = EventStream()
-        self._transfers = HttpTransfers()
+        tls = ssl.create_default_context(cafile=str(given.ca)) if given.ca else None
+        self._transfers = HttpTransfers(tls)
 
     def agent(self, device: str, node_config: str, worker: Worker) -> Agent:
         """Return one device's agent."""
@@ -162,7 +159,8 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _default_state(device: str) -> Path:
-    base = os.environ.get("WINDFLOWER_STATE") or Path.home() / ".local" / "state" / "windflower"
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    base = os.environ.get("WINDFLOWER_STATE") or Path(home) / "windflower"
     # The id is not a path: what is not plain in it is written as a number.
     name = "".join(c if c.isalnum() or c in "-_" else f"%{ord(c):02x}" for c in device)
     return Path(base) / "devices" / name
@@ -180,7 +178,7 @@ def main() -> int:
     except WindflowerError as error:
         sys.stderr.write(json.dumps({"event": "agent-stopped", "reason": str(error)}) + "\n")
         sys.stderr.write(f"windflower agent: {error}\n")
-        return EXIT.get(type(error), 70)
+        return error.exit_code
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from windflower import __version__
-from windflower.cli.exit_codes import code_of, exit_code
+from windflower.cli.exit_codes import code_of
 from windflower.errors import WindflowerError
 
 app = typer.Typer(
@@ -64,7 +64,7 @@ def main() -> None:
         app()
     except WindflowerError as error:
         sys.stderr.write(f"windflower: {error}\n")
-        sys.exit(exit_code(error))
+        sys.exit(error.exit_code)
 
 
 @app.callback()

@@ -4,7 +4,6 @@ import asyncio
 import json
 import sys
 
-from windflower.cli.exit_codes import exit_code
 from windflower.cli.run import say
 from windflower.compose import RunningGateway, StateFolder, open_gateway, serve_until
 from windflower.errors import WindflowerError
@@ -43,4 +42,4 @@ async def serve_gateway(settings: Settings, *, is_json: bool) -> None:
             "error-message": str(error),
         }
         sys.stdout.write(json.dumps(answer) + "\n")
-        sys.exit(exit_code(error))
+        sys.exit(error.exit_code)

@@ -98,7 +98,7 @@ class AppFolder:
         is_number = isinstance(default, float) and isinstance(value, int)
         if type(value) is not type(default) and not (is_number and not isinstance(value, bool)):
             wanted = type(default).__name__
-            raise ConfigError(f"{key} is a {wanted} in {self.name}, not {value!r}", key=key)
+            raise ConfigError(f"{key} takes {wanted} in {self.name}, not {value!r}", key=key)
 
 
 def parse_config(text: str, *, key: str) -> dict[str, ConfigValue]:

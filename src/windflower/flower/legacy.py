@@ -7,13 +7,12 @@ each time. Its public `DefaultWorkflow` sends a round as one batch, in the order
 from typing import Any
 
 from flwr.app import ArrayRecord, Context
-from flwr.server import LegacyContext, ServerConfig
-from flwr.server.client_manager import SimpleClientManager
-from flwr.server.client_proxy import ClientProxy
-from flwr.server.criterion import Criterion
+from flwr.server import LegacyContext, ServerConfig, SimpleClientManager
 from flwr.server.strategy import FedAvg
 from flwr.server.workflow import DefaultWorkflow
 from flwr.serverapp import Grid
+
+from windflower.flower.private import ClientProxy, Criterion
 
 
 class OrderedClientManager(SimpleClientManager):

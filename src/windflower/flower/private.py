@@ -8,7 +8,18 @@ from typing import Any, cast
 
 from flwr.app import Error as FlowerError
 from flwr.app import Message, Metadata, RecordDict
+from flwr.server.client_proxy import ClientProxy
+from flwr.server.criterion import Criterion
 from flwr.serverapp import ServerApp
+
+__all__ = [
+    "SUPERLINK_NODE",
+    "ClientProxy",
+    "Criterion",
+    "make_message",
+    "server_fn_of",
+    "set_identity",
+]
 
 SUPERLINK_NODE = 1
 """`flwr.common.constant.SUPERLINK_NODE_ID`, the sender of every command (1.13 to 1.42)."""

@@ -42,7 +42,6 @@ class RunRequest:
         seed: what all random sources derive from; None draws one.
         is_strict: whether every chosen device is waited for.
         devices: how many of the freshest devices take part; None takes all.
-        resume: the id of a run that was interrupted; None begins a new one.
     """
 
     app: str
@@ -51,7 +50,6 @@ class RunRequest:
     seed: int | None
     is_strict: bool
     devices: int | None = None
-    resume: str | None = None
 
 
 class Desk:
@@ -87,14 +85,8 @@ class Desk:
     # -------------------------------------------------------------------------------- runs
 
     async def open_run(self, request: RunRequest) -> RunRecord:
-        """Begin a run, or take up one that was interrupted, under a higher epoch."""
-        if request.resume is not None:
-            before = self._runs.get(request.resume)
-            if before is None or before.state != "open":
-                raise LocalProtocolError(f"there is no interrupted run {request.resume}")
-            record = replace(before, epoch=before.epoch + 1)
-        else:
-            record = self._new_run(request)
+        """Begin a run."""
+        record = self._new_run(request)
         now = self._clock.now()
         await self._journal.record([record], at=now)
         self._runs[record.run] = record

@@ -239,6 +239,7 @@ class Fleet:
                 self._feed.report(BrokerConnected(broker=self._broker))
                 self._apply(self._exchanges.connected(self._ports.clock.now()))
             else:
+                self._exchanges.disconnected()
                 self._feed.report(BrokerLost(broker=self._broker, reason=change.reason))
 
     async def _tick(self) -> None:

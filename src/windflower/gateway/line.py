@@ -183,7 +183,6 @@ class SocketLine:
             "seed": str(request.seed) if request.seed is not None else None,
             "is_strict": request.is_strict,
             "devices": request.devices,
-            "resume": request.resume,
         }
         return RunRecord.from_json(self._call("open_run", given))
 
@@ -244,7 +243,7 @@ class SocketLine:
         except (OSError, ValueError, WindflowerError):
             pass  # whatever broke the line, those who wait are told below
         with self._lock:
-            self._problem = GatewayUnavailable("the gateway went away; start it again and resume")
+            self._problem = GatewayUnavailable("the gateway went away")
             waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             future.set_exception(self._problem)

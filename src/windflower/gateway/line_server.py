@@ -115,7 +115,6 @@ class LineServer:
             seed=int(given["seed"]) if given["seed"] is not None else None,
             is_strict=given["is_strict"],
             devices=given["devices"],
-            resume=given["resume"],
         )
         return (await self._desk.open_run(request)).to_json()
 

@@ -77,7 +77,7 @@ def test_overrides_are_checked_against_the_apps_own() -> None:
     )
     with pytest.raises(ConfigError, match="averaging has no option 'rounds'"):
         app.override(["rounds=1"])
-    with pytest.raises(ConfigError, match="numbers is a int in averaging, not True"):
+    with pytest.raises(ConfigError, match="numbers takes int in averaging, not True"):
         app.override(["numbers=true"])
 
 

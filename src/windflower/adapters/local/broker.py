@@ -1,6 +1,7 @@
 """Starts a real MQTT broker on loopback for whoever has none: Mosquitto, else the one from PyPI."""
 
 import asyncio
+import getpass
 import importlib.util
 import shutil
 import socket
@@ -29,6 +30,8 @@ max_inflight_messages 1000
 max_packet_size 132096
 log_type error
 log_type warning
+# Started by root, it would become another user, and then outlive us when we are killed.
+user {user}
 """
 
 _RUMQTTD: Final = """\
@@ -114,7 +117,7 @@ class LocalBroker:
         mosquitto = shutil.which("mosquitto")
         if mosquitto:
             configuration = self._folder / "mosquitto.conf"
-            configuration.write_text(_MOSQUITTO.format(port=port))
+            configuration.write_text(_MOSQUITTO.format(port=port, user=getpass.getuser()))
             return "mosquitto", [mosquitto, "-c", str(configuration)]
         if importlib.util.find_spec("iotcore"):
             configuration = self._folder / "iotcore.toml"

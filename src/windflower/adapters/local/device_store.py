@@ -3,6 +3,7 @@
 A crew of simulated devices shares the file and its commits; a real device has it for itself.
 """
 
+import asyncio
 import hashlib
 import os
 import sqlite3
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from windflower.adapters.local.database import Database
-from windflower.adapters.local.files import digest_of
+from windflower.adapters.local.files import digest_of, make_durable
 from windflower.core import duty
 from windflower.core.duty import Kept
 from windflower.errors import MalformedMessage
@@ -127,6 +128,9 @@ class DeviceStore:
             for e in effects
             if isinstance(e, duty.KeepCommand | duty.KeepReply | duty.Forget | duty.ForgetBelow)
         ]
+        if any(isinstance(e, duty.KeepReply) and e.reply.path for e in storing):
+            # The update's file was synced by the worker; that it has a name is the folder's.
+            await asyncio.to_thread(make_durable, self._shared.updates)
         if storing:
             await self._shared.database.run(lambda c: self._store_all(c, storing, state))
         for effect in storing:
