@@ -18,6 +18,7 @@ class Progress:
         self._phase = "starting a broker, a gateway and the devices"
         self._waiting: set[str] = set()
         self._answered = 0
+        self._lost: set[str] = set()
         self._news: list[str] = []
 
     def take(self, line: dict[str, Any]) -> None:
@@ -37,8 +38,10 @@ class Progress:
             case "round-measured" if line["stage"] == "evaluate":
                 self._round, self._metrics = line["round"], line["metrics"]
             case "device-lost":
+                self._lost.add(line["device"])
                 self._news.append(f"{line['device']} is lost")
-            case "device-heard" if line["again"]:
+            case "device-heard" if line["device"] in self._lost:
+                self._lost.discard(line["device"])
                 self._news.append(f"{line['device']} is back")
 
     def text(self) -> str:

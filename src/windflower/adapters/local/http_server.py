@@ -39,6 +39,9 @@ class HttpServer:
                 access_log=False,
                 lifespan="off",
                 ws="none",
+                proxy_headers=False,
+                server_header=False,
+                date_header=False,
                 timeout_graceful_shutdown=STOP_S,
             )
         )
