@@ -352,10 +352,7 @@ class Store(Protocol):
     """What a device must not forget. Every method that keeps something is durable on return."""
 
     async def open(self) -> tuple[Sequence[Kept], int]:
-        """Return the commands in the order in which they came, and the floor.
-
-        Counts a start against the first unanswered command.
-        """
+        """Return the commands in the order in which they came, and the floor."""
         ...
 
     async def carry_out(self, effects: Sequence[duty.Effect], state: bytes | None) -> None:

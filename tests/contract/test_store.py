@@ -8,7 +8,7 @@ from samples import command, failed, reply
 
 from windflower.adapters.local.device_store import DeviceStores
 from windflower.adapters.memory.store import MemoryStore
-from windflower.core.duty import Forget, ForgetBelow, KeepCommand, KeepReply
+from windflower.core.duty import Forget, ForgetBelow, KeepCommand, KeepReply, KeepStart
 from windflower.ports import Store
 from windflower.wire.content import blob_ref
 
@@ -89,16 +89,17 @@ async def test_below_the_floor_nothing_is_left(reopen: Reopen) -> None:
     assert b"new" == await again.state(new.run)
 
 
-async def test_a_start_counts_against_the_first_unanswered_command(reopen: Reopen) -> None:
-    answered, first, second = command(0), command(1), command(2)
+async def test_only_work_that_begins_counts_as_a_start(reopen: Reopen) -> None:
+    begun, waiting = command(1), command(2)
     store = reopen()
     await store.open()
-    await store.carry_out([KeepCommand(answered), KeepReply(reply(answered), 1)], None)
-    await store.carry_out([KeepCommand(first), KeepCommand(second)], None)
+    await store.carry_out([KeepCommand(begun), KeepCommand(waiting)], None)
+    await store.carry_out([KeepStart(begun.id)], None)
     await reopen().open()
+    await store.carry_out([KeepStart(begun.id)], None)
     kept, _ = await reopen().open()
 
-    assert [0, 2, 0] == [row.starts for row in kept]
+    assert [2, 0] == [row.starts for row in kept]
 
 
 async def test_small_things_are_remembered(reopen: Reopen) -> None:

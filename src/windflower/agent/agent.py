@@ -34,7 +34,13 @@ from windflower.ports import (
 from windflower.wire.blobs import BlobRef, Grant
 from windflower.wire.messages import Command, Control, Envelope, Failure
 
-STORING: Final = (duty.KeepCommand, duty.KeepReply, duty.Forget, duty.ForgetBelow)
+STORING: Final = (
+    duty.KeepCommand,
+    duty.KeepReply,
+    duty.KeepStart,
+    duty.Forget,
+    duty.ForgetBelow,
+)
 
 
 @dataclass(frozen=True, slots=True)

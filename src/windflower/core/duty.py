@@ -56,6 +56,13 @@ class KeepReply:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepStart:
+    """Count that work on a command begins: work that kills its device is given up in the end."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Forget:
     """Drop what is kept of these commands, but remember that they were done."""
 
@@ -126,8 +133,8 @@ class Note:
 
 
 Effect = (
-    KeepCommand | KeepReply | Forget | ForgetBelow | Fetch | Work | StopWork | Upload | Publish
-    | Beat | Note
+    KeepCommand | KeepReply | KeepStart | Forget | ForgetBelow | Fetch | Work | StopWork | Upload
+    | Publish | Beat | Note
 )  # fmt: skip
 
 FetchProblem = Literal["refused", "unreachable", "damaged"]
@@ -145,7 +152,7 @@ class Kept:
         command: the command.
         reply: its reply, once there is one.
         is_acknowledged: whether the gateway has the reply.
-        starts: how often the agent was started while this was its first unanswered command.
+        starts: how often work on it was begun.
     """
 
     command: Command
@@ -209,8 +216,8 @@ class Duty:
             self._tasks[command.id] = task
             if row.reply is not None:
                 task.stage = "uploading" if row.reply.path else "answered"
-            elif row.starts > STARTS:
-                reason = f"the device stopped {row.starts} times while it worked on this"
+            elif row.starts >= STARTS:
+                reason = f"{self._device} stopped {row.starts} times while it worked on this"
                 effects += self._answer(task, Failure(WORKER_CRASHED, reason))
         return effects
 
@@ -411,7 +418,7 @@ class Duty:
         started = WorkStarted(
             device=self._device, command=task.command.id, method=task.command.method
         )
-        return [Note(started), Work(task.command)]
+        return [Note(started), KeepStart(task.command.id), Work(task.command)]
 
     def _answer(
         self, task: _Task, result: Content | Failure, *, worked_s: float = 0.0

@@ -35,6 +35,9 @@ RESEND_AFTER_S: Final = 5.0
 """A heartbeat of a device that stayed connected may have crossed a command on its way: such a
 command is sent again only when it is older than this."""
 
+USUAL_INTERVAL_S: Final = 60.0
+"""How often devices are heard that nothing is known of."""
+
 REPLY_UNAVAILABLE: Final = 4
 NODE_UNAVAILABLE: Final = 5
 """Flower's error codes (flwr.common.constant.ErrorCode)."""
@@ -278,7 +281,7 @@ class Exchanges:
 
     def connected(self, now: float) -> list[Effect]:
         """After the link came up: send what was never sent, call the roll for the rest."""
-        longest_s = max((p.interval_s for p in self._roster.freshest()), default=0.0)
+        longest_s = max((p.interval_s for p in self._roster.freshest()), default=USUAL_INTERVAL_S)
         self._judges_at = now + MISSED_BEATS * longest_s
         effects: list[Effect] = []
         for device, ids in self._of_device.items():
@@ -296,12 +299,8 @@ class Exchanges:
     def tick(self, now: float) -> list[Effect]:
         """Settle what is past its deadline, or waits for a device that was lost."""
         effects: list[Effect] = []
-        for lost in self._roster.lose(now) if self._judges_at <= now else ():
-            effects.append(Report(lost))
-            for id_ in list(self._of_device[lost.device]):
-                if not self._open[id_].waits_for_offline:
-                    reason = f"was not heard for {lost.silent_s:.0f} s"
-                    effects += self._give_up(self._open[id_], NODE_UNAVAILABLE, reason)
+        if self._judges_at <= now:
+            effects += self._lose(now)
         for exchange in [e for e in self._open.values() if e.deadline <= now]:
             effects += self._expire(exchange)
         return effects
@@ -311,6 +310,8 @@ class Exchanges:
         times = [e.deadline for e in self._open.values()]
         if (roster := self._roster.next_wake()) is not None:
             times.append(max(roster, self._judges_at))
+        if any(self._is_doomed(exchange) for exchange in self._open.values()):
+            times.append(self._judges_at)
         wake = min(times, default=math.inf)
         return None if wake == math.inf else wake
 
@@ -359,6 +360,23 @@ class Exchanges:
             Settle(reply.id),
             Report(_reply_event(reply, seconds=now - exchange.asked_at)),
         ]
+
+    def _lose(self, now: float) -> list[Effect]:
+        """Give up what waits for devices that were lost, or not heard since we are connected."""
+        effects: list[Effect] = []
+        silent_s = {}
+        for lost in self._roster.lose(now):
+            effects.append(Report(lost))
+            silent_s[lost.device] = lost.silent_s
+        for exchange in [e for e in self._open.values() if self._is_doomed(e)]:
+            device = exchange.command.client
+            silent = f"for {silent_s[device]:.0f} s" if device in silent_s else "again"
+            effects += self._give_up(exchange, NODE_UNAVAILABLE, f"was not heard {silent}")
+        return effects
+
+    def _is_doomed(self, exchange: _Exchange) -> bool:
+        """Whether an exchange will be given up because its device is offline."""
+        return not (exchange.waits_for_offline or self._roster.is_online(exchange.command.client))
 
     def _expire(self, exchange: _Exchange) -> list[Effect]:
         device = exchange.command.client

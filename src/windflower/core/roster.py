@@ -1,7 +1,8 @@
 """Who was heard, and when: by the gateway's clock, whatever the devices' clocks say."""
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from windflower.core.events import DeviceHeard, DeviceLost, Event
@@ -10,7 +11,7 @@ from windflower.wire.messages import Heartbeat
 MISSED_BEATS: Final = 2.5
 """A device that missed so many heartbeats counts as offline."""
 
-RETURNS: Final = 2
+RETURNS: Final = 4
 """So many times must an earlier start of an agent come back before two are said to run."""
 
 GONE_PATIENCE_S: Final = 10.0
@@ -42,12 +43,13 @@ class Presence:
 
 @dataclass(slots=True)
 class _Boots:
-    """Which starts of a device's agent took turns."""
+    """Which starts of a device's agent took turns, and what each last said its clock shows."""
 
     latest: str
-    before: str
+    before: str = ""
     rightful: str = ""
     returns: int = 0
+    said_at: dict[str, float] = field(default_factory=dict)
 
 
 class Roster:
@@ -106,18 +108,22 @@ class Roster:
         """Return whether this is the later one of two agents that run under one id.
 
         A device that is started again never speaks as its earlier start. Where two starts take
-        turns with connecting, two agents run, and the later one has to stop. One return may be a
-        message that was late; two are not.
+        turns with connecting, each time with news, two agents run, and the later one has to stop.
+        A few returns may be messages that were late.
         """
         if heartbeat.cause != "connect":
             return False
-        boots = self._boots.setdefault(heartbeat.client, _Boots(heartbeat.boot, heartbeat.boot))
-        if heartbeat.boot == boots.latest:
+        boots = self._boots.setdefault(heartbeat.client, _Boots(heartbeat.boot))
+        is_news = heartbeat.time > boots.said_at.get(heartbeat.boot, -math.inf)
+        if heartbeat.boot == boots.latest or not is_news:
+            boots.said_at.setdefault(heartbeat.boot, heartbeat.time)
             return False
+        boots.said_at[heartbeat.boot] = heartbeat.time
         is_return = heartbeat.boot == boots.before
         boots.before, boots.latest = boots.latest, heartbeat.boot
         if not is_return:
             boots.returns, boots.rightful = 0, boots.before
+            boots.said_at = {b: boots.said_at[b] for b in (boots.before, boots.latest)}
             return False
         boots.returns += 1
         return boots.returns >= RETURNS and heartbeat.boot != boots.rightful

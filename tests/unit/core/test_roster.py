@@ -80,11 +80,23 @@ def test_the_freshest_come_first_and_ties_go_by_id_descending() -> None:
 def test_restarts_and_one_late_message_are_no_second_agent(boots: str) -> None:
     roster = Roster()
 
-    assert [False] * len(boots) == [roster.is_rival(replace(BEAT, boot=b)) for b in boots]
+    assert [False] * len(boots) == turns(roster, boots)
 
 
 def test_two_agents_that_take_turns_are_told_apart_and_the_later_one_is_the_rival() -> None:
     roster = Roster()
-    verdicts = [roster.is_rival(replace(BEAT, boot=b)) for b in "ABABAB"]
 
-    assert [False, False, False, True, False, True] == verdicts
+    assert [5, 7] == [i for i, is_rival in enumerate(turns(roster, "ABABABAB")) if is_rival]
+
+
+def test_messages_that_come_twice_are_no_second_agent() -> None:
+    roster = Roster()
+    said = [replace(BEAT, boot=boot, time=float(i)) for i, boot in enumerate("AB")]
+
+    assert not any(roster.is_rival(beat) for beat in said * 10)
+
+
+def turns(roster: Roster, boots: str) -> list[bool]:
+    return [
+        roster.is_rival(replace(BEAT, boot=boot, time=float(i))) for i, boot in enumerate(boots)
+    ]

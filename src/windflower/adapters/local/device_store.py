@@ -49,6 +49,15 @@ CREATE TABLE IF NOT EXISTS facts (
 """
 
 
+_STORING: Final = (
+    duty.KeepCommand,
+    duty.KeepReply,
+    duty.KeepStart,
+    duty.Forget,
+    duty.ForgetBelow,
+)
+
+
 class DeviceStores:
     """The file and the blob cache that the devices of one process share.
 
@@ -91,12 +100,6 @@ class DeviceStore:
         return kept, floor
 
     def _open(self, connection: sqlite3.Connection) -> tuple[list[Kept], int]:
-        connection.execute(
-            "UPDATE commands SET starts = starts + 1 WHERE seq ="
-            " (SELECT min(seq) FROM commands WHERE device = ? AND reply IS NULL"
-            " AND NOT is_acknowledged)",
-            (self._device,),
-        )
         rows = connection.execute(
             "SELECT body, reply, is_acknowledged, starts FROM commands"
             " WHERE device = ? ORDER BY seq",
@@ -123,11 +126,7 @@ class DeviceStore:
 
     async def carry_out(self, effects: Sequence[duty.Effect], state: bytes | None) -> None:
         """Commit all storing effects among these, with the app's new state."""
-        storing = [
-            e
-            for e in effects
-            if isinstance(e, duty.KeepCommand | duty.KeepReply | duty.Forget | duty.ForgetBelow)
-        ]
+        storing = [e for e in effects if isinstance(e, _STORING)]
         if any(isinstance(e, duty.KeepReply) and e.reply.path for e in storing):
             # The update's file was synced by the worker; that it has a name is the folder's.
             await asyncio.to_thread(make_durable, self._shared.updates)
@@ -146,6 +145,11 @@ class DeviceStore:
                     self._keep_command(connection, effect.command)
                 case duty.KeepReply():
                     self._keep_reply(connection, effect, state)
+                case duty.KeepStart():
+                    connection.execute(
+                        "UPDATE commands SET starts = starts + 1 WHERE device = ? AND id = ?",
+                        (self._device, effect.id),
+                    )
                 case duty.Forget():
                     for id_ in effect.ids:
                         self._forget(connection, id_)

@@ -26,13 +26,11 @@ class MemoryStore:
 
     async def open(self) -> tuple[Sequence[Kept], int]:
         """Return the commands in the order in which they came, and the floor."""
-        for id_, row in self._kept.items():
-            if row.reply is None and not row.is_acknowledged:
-                self._kept[id_] = replace(row, starts=row.starts + 1)
-                break
         return list(self._kept.values()), int(self._facts.get("floor", "0"))
 
-    async def carry_out(self, effects: Sequence[duty.Effect], state: bytes | None) -> None:
+    async def carry_out(  # noqa: C901 - one case a kind
+        self, effects: Sequence[duty.Effect], state: bytes | None
+    ) -> None:
         """Keep what these effects say."""
         for effect in effects:
             match effect:
@@ -42,9 +40,12 @@ class MemoryStore:
                     self._kept[reply.id] = replace(self._kept[reply.id], reply=reply)
                     if state is not None and reply.failure is None:
                         self._states[reply.run] = (number, state)
+                case duty.KeepStart(id_):
+                    row = self._kept[id_]
+                    self._kept[id_] = replace(row, starts=row.starts + 1)
                 case duty.Forget(ids):
-                    for id_ in ids:
-                        self._forget(id_)
+                    for done in ids:
+                        self._forget(done)
                 case duty.ForgetBelow(number):
                     self._forget_below(number)
                 case _:

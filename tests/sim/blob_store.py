@@ -1,0 +1,81 @@
+"""A store of blobs behind grants. A key is written once; what lies there may rot."""
+
+from urllib.parse import parse_qs, urlsplit
+
+from sim.weather import CALM, Weather
+from sim.world import World
+from windflower.core.duty import FetchProblem
+from windflower.wire.blobs import BlobRef, Grant
+from windflower.wire.content import blob_ref
+
+
+class BlobStore:
+    """Holds bytes under keys; a grant's URL says until when it is good."""
+
+    def __init__(self, world: World) -> None:
+        self.weather: Weather = CALM
+        self.blobs: dict[str, bytes] = {}
+        self.troubles = 0
+        self._world = world
+
+    def grant_get(self, ref: BlobRef) -> Grant:
+        """Return a capability to read."""
+        url = self._url(ref.key)
+        return Grant("GET", ref.key, url, ref.size_bytes, self.weather.grant_s)
+
+    def grant_put(self, key: str) -> Grant:
+        """Return a capability to write."""
+        return Grant("PUT", key, self._url(key), 1 << 20, self.weather.grant_s)
+
+    def get(self, ref: BlobRef, grants: tuple[Grant, ...], *, checks: bool) -> bytes | FetchProblem:
+        """Read as a device does, which compares what came with the digest."""
+        grant = next((g for g in grants if (g.method, g.key) == ("GET", ref.key)), None)
+        if grant is None or (problem := self._problem(grant)) == "refused":
+            return self._trouble("refused")
+        if problem is not None:
+            return self._trouble(problem)
+        data = self.blobs[ref.key]
+        if self._world.chance(self.weather.damage):
+            data = b"damaged" + data
+        return data if blob_ref(data) == ref or not checks else self._trouble("damaged")
+
+    def put(self, grant: Grant, data: bytes) -> FetchProblem | None:
+        """Write as a device does; what is there already stays."""
+        if (problem := self._problem(grant)) is not None:
+            return self._trouble(problem)
+        if grant.key in self.blobs:
+            return None
+        self.blobs[grant.key] = data
+        if self._world.chance(self.weather.rot):
+            self.troubles += 1
+            if self._world.chance(0.5):
+                del self.blobs[grant.key]
+            else:
+                self.blobs[grant.key] = b"rotten" + data
+        return None
+
+    def is_sound(self, key: str, ref: BlobRef) -> bool:
+        """Compare a blob with its digest, as the gateway does; an unsound one is removed."""
+        data = self.blobs.get(key)
+        if data is not None and blob_ref(data) == ref:
+            return True
+        # A key is written once: what is unsound must go, or it could never be replaced.
+        self.blobs.pop(key, None)
+        return False
+
+    def _url(self, key: str) -> str:
+        until = self._world.now + self.weather.grant_s
+        return f"https://blobs.example/{key}?until={until:.3f}"
+
+    def _problem(self, grant: Grant) -> FetchProblem | None:
+        if self._world.chance(self.weather.unreachable):
+            return "unreachable"
+        until = float(parse_qs(urlsplit(grant.url).query)["until"][0])
+        if until < self._world.now or self._world.chance(self.weather.refusal):
+            return "refused"
+        return None
+
+    def _trouble(self, problem: FetchProblem) -> FetchProblem:
+        # A refusal excuses nothing: it must cost no more than what a heartbeat says of it.
+        self.troubles += problem != "refused"
+        return problem

@@ -1,0 +1,418 @@
+"""The gateway: a journal, the real `Exchanges` and `Roster`, a link, and the runs it serves."""
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from sim.app import (
+    Answers,
+    Plan,
+    Question,
+    Script,
+    command_of,
+    failure_text,
+    pack_of,
+    reply_text,
+    script,
+)
+from sim.network import GATEWAY, Link
+from sim.place import Place
+from sim.process import Process
+from windflower.core.exchange import (
+    RECORDS,
+    Effect,
+    Inspect,
+    RecordCommands,
+    RecordMissing,
+    RecordReply,
+    Report,
+    Send,
+    Settle,
+    Tell,
+)
+from windflower.core.roster import MISSED_BEATS, Presence, Roster
+from windflower.wire.blobs import Grant
+from windflower.wire.content import blob_ref
+from windflower.wire.messages import Command, Control, Failure, Heartbeat, Reply
+
+_SOON_S: Final = 0.001
+_AWAY_S: Final = 20.0
+"""A run that was cut off is started again after this, at most."""
+
+
+@dataclass(slots=True)
+class RunRow:
+    """What the journal holds of one run."""
+
+    plan: Plan
+    number: int
+    epoch: int
+    is_over: bool = False
+
+
+@dataclass(slots=True)
+class Asked:
+    """What the journal holds of one command."""
+
+    command: Command
+    deadline: float
+    waits_for_offline: bool
+    asked_at: float
+
+
+@dataclass(slots=True)
+class Journal:
+    """What outlives a crash."""
+
+    runs: dict[str, RunRow] = field(default_factory=dict)
+    asked: dict[str, Asked] = field(default_factory=dict)
+    outcomes: dict[str, str] = field(default_factory=dict)
+    answered: set[str] = field(default_factory=set)
+    presences: tuple[Presence, ...] = ()
+
+    def is_open(self, id_: str) -> bool:
+        """Whether an exchange waits for its reply."""
+        return id_ not in self.outcomes and not self.runs[self.asked[id_].command.run].is_over
+
+
+@dataclass(slots=True)
+class Execution:
+    """One execution of a run's script; it begins at the top, and asks what it asked before."""
+
+    plan: Plan
+    script: Script
+    waits_for: dict[Question, str] = field(default_factory=dict)
+
+
+class GatewayNode(Process[Effect]):
+    """Carries out what `Exchanges` decides, and lets runs ask."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place.world, "gateway", waits_for_records=place.parts.waits_for_records)
+        self.place = place
+        self.journal = Journal()
+        self.link = Link(
+            place.network,
+            GATEWAY,
+            came_up=self._came_up,
+            went_down=self._went_down,
+            receive=self._receive,
+        )
+        self.commands_sent = 0
+        self.executions: dict[str, Execution] = {}
+        self._roster = Roster()
+        self._exchanges = place.parts.exchanges(self._roster)
+        self._wake_at = float("inf")
+
+    # -------------------------------------------------------------------------------- lives
+
+    def start(self) -> None:
+        """Begin a life from what the journal holds."""
+        if self.is_alive:
+            return
+        self.is_alive = True
+        self.executions = {}
+        self._wake_at = float("inf")
+        self._roster = Roster(self._remembered())
+        self._exchanges = self.place.parts.exchanges(self._roster)
+        self.world.note("gateway", f"starts for the {self.life + 1}. time")
+        for row in self.journal.runs.values():
+            if not row.is_over:
+                self._open(row)
+        for id_, asked in self.journal.asked.items():
+            self._restore(id_, asked)
+        self._plan_to_wake()
+        self.link.start()
+        for row in self.journal.runs.values():
+            if not row.is_over:
+                self._execute_soon(row.plan)
+
+    def _restore(self, id_: str, asked: Asked) -> None:
+        if self.journal.is_open(id_):
+            self._exchanges.restore_open(
+                asked.command,
+                deadline=asked.deadline,
+                waits_for_offline=asked.waits_for_offline,
+                asked_at=asked.asked_at,
+            )
+        elif self.place.parts.restores_settled and not self._is_over(asked.command.run):
+            self._exchanges.restore_settled(
+                id_, run=asked.command.run, is_answered=id_ in self.journal.answered
+            )
+
+    def crash(self) -> None:
+        """Lose power."""
+        outage_s = self.world.between(0.5, self.place.weather.longest_outage_s)
+        self.world.note("gateway", f"loses power for {outage_s:.1f} s")
+        leftover = list(self.effects)
+        self.journal.presences = tuple(self._roster.freshest())
+        self.die()
+        self.link.stop()
+        self.world.after(outage_s, self.start)
+        if self.world.chance(self.place.weather.zombie):
+            self.world.after(self.world.between(1.0, 200.0), lambda: self._haunt(leftover))
+
+    def _remembered(self) -> list[Presence]:
+        """Return who was online, with the time of a first heartbeat: while away we were deaf."""
+        overdue_at = self.world.now + MISSED_BEATS * self.place.heartbeat_s
+        return [replace(p, overdue_at=overdue_at) for p in self.journal.presences]
+
+    def _haunt(self, leftover: list[Effect]) -> None:
+        """Say late what a paused gateway was about to say, up to where its journal is closed."""
+        for effect in leftover:
+            if isinstance(effect, RECORDS):
+                return
+            if isinstance(effect, Send) and not self._is_over(effect.command.run):
+                data = self.place.seal.close(effect.command, self._grants(effect.command))
+                self.place.network.publish("zombie", effect.command.client, "command", data)
+
+    def loses_power(self) -> bool:
+        return self.world.chance(self.place.weather.gateway_power_loss)
+
+    # --------------------------------------------------------------------------------- runs
+
+    def open_run(self, plan: Plan) -> None:
+        """Begin a run, as soon as there is a gateway to serve it."""
+        if not self.is_alive:
+            self.world.after(1.0, lambda: self.open_run(plan))
+            return
+        row = RunRow(plan, number=len(self.journal.runs) + 1, epoch=0)
+        self.journal.runs[plan.run] = row
+        self._open(row)
+        self._execute_soon(plan)
+
+    def kill_run(self, run: str) -> None:
+        """End a run's process; it is started again soon, under a higher epoch."""
+        if self.is_alive and run in self.executions:
+            self.world.note(run, "is killed")
+            del self.executions[run]
+            self._open(self.journal.runs[run])
+            self._execute_soon(self.journal.runs[run].plan)
+
+    def stop_run(self, run: str) -> None:
+        """End a run although it is not done, as soon as there is a gateway to do it."""
+        row = self.journal.runs.get(run)
+        if row is None or not self.is_alive:
+            self.world.after(1.0, lambda: self.stop_run(run))
+        elif not row.is_over:
+            self._end(row.plan, None)
+
+    def _open(self, row: RunRow) -> None:
+        row.epoch += 1
+        self._exchanges.open_run(row.plan.run, number=row.number, epoch=row.epoch)
+
+    def _is_over(self, run: str) -> bool:
+        return self.journal.runs[run].is_over
+
+    def _execute_soon(self, plan: Plan) -> None:
+        self.later(self.world.between(0.1, _AWAY_S), lambda: self._execute(plan))
+
+    def _execute(self, plan: Plan) -> None:
+        if plan.run in self.executions or self._is_over(plan.run):
+            return
+        self.world.note(plan.run, "begins at the top")
+        execution = Execution(plan, script(plan))
+        self.executions[plan.run] = execution
+        self._ask(execution, next(execution.script))
+
+    def _ask(self, execution: Execution, questions: tuple[Question, ...]) -> None:
+        plan = execution.plan
+        row = self.journal.runs[plan.run]
+        now = self.world.now
+        deadline = now + plan.timeout_s
+        commands: dict[Question, Command] = {}
+        for question in questions:
+            commands[question] = self._spell(row, question, deadline)
+            if commands[question].blobs:
+                pack = pack_of(question)
+                self.place.blobs.blobs[blob_ref(pack).key] = pack
+        execution.waits_for = {q: command.id for q, command in commands.items()}
+        effects = self._exchanges.ask(
+            tuple(commands.values()),
+            deadline=deadline,
+            waits_for_offline=plan.is_strict,
+            now=now,
+        )
+        self._take(effects)
+        self.later(0.0, lambda: self._look(execution))
+
+    def _spell(self, row: RunRow, question: Question, deadline: float) -> Command:
+        now = self.world.now
+        return command_of(
+            row.plan,
+            question,
+            number=row.number,
+            epoch=row.epoch,
+            now=now,
+            ttl_s=deadline - now,
+            reuses_ids=self.place.parts.reuses_ids,
+        )
+
+    def _look(self, execution: Execution) -> None:
+        """Go on with a run if all that it waits for is settled."""
+        plan = execution.plan
+        if self.executions.get(plan.run) is not execution or not execution.waits_for:
+            return
+        outcomes = self.journal.outcomes
+        if any(id_ not in outcomes for id_ in execution.waits_for.values()):
+            return
+        answers: Answers = {q: outcomes[id_] for q, id_ in execution.waits_for.items()}
+        self.place.oracle.aggregated(execution.waits_for, answers)
+        execution.waits_for = {}
+        self.world.note(plan.run, f"has its {len(answers)} answers")
+        try:
+            questions = execution.script.send(answers)
+        except StopIteration as ended:
+            self._end(plan, str(ended.value))
+            return
+        self.later(self.world.between(0.0, 2.0), lambda: self._ask_if_alive(execution, questions))
+
+    def _ask_if_alive(self, execution: Execution, questions: tuple[Question, ...]) -> None:
+        if self.executions.get(execution.plan.run) is execution:
+            self._ask(execution, questions)
+
+    def _end(self, plan: Plan, model: str | None) -> None:
+        self.world.note(plan.run, f"ends with {model[:8] if model else 'nothing'}")
+        self.journal.runs[plan.run].is_over = True
+        self.executions.pop(plan.run, None)
+        self.place.oracle.run_ended(plan, model, self.place.states_of(plan.run))
+        self._take(self._exchanges.end_run(plan.run, self.world.now))
+
+    # ------------------------------------------------------------------------------- inputs
+
+    def _take(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, RecordMissing):
+                self._check_silence(effect.command, effect.failure)
+        self.enact(self.place.parts.gateway_filter(effects))
+        if self.is_alive:
+            self._plan_to_wake()
+
+    def _plan_to_wake(self) -> None:
+        next_wake = self._exchanges.next_wake()
+        if next_wake is None:
+            return
+        wake_at = max(next_wake, self.world.now + _SOON_S)
+        if self._wake_at <= self.world.now or wake_at < self._wake_at:
+            self._wake_at = wake_at
+            self.later(wake_at - self.world.now, lambda: self._wake(wake_at))
+
+    def _wake(self, planned_at: float) -> None:
+        if planned_at == self._wake_at:
+            self._wake_at = float("inf")
+            self._take(self._exchanges.tick(self.world.now))
+
+    def _came_up(self) -> None:
+        self.world.note("gateway", "is connected")
+        self._take(self._exchanges.connected(self.world.now))
+
+    def _went_down(self) -> None:
+        self.world.note("gateway", "is disconnected")
+        self._exchanges.disconnected()
+
+    def _receive(self, kind: str, data: bytes) -> None:
+        if kind == "kept heartbeat":
+            self._take(self._exchanges.named(Heartbeat.from_bytes(data), self.world.now))
+        elif kind == "heartbeat":
+            heartbeat = Heartbeat.from_bytes(data)
+            self.world.note("gateway", f"hears that {heartbeat.client}: {heartbeat.cause}")
+            self._take(self._exchanges.heard(heartbeat, self.world.now))
+        else:
+            reply = Reply.from_bytes(data)
+            self.world.note("gateway", f"hears {reply.client}'s reply {reply.id[:6]}")
+            self._take(self._exchanges.replied(reply, self.world.now))
+
+    # ------------------------------------------------------------------------------ records
+
+    def is_record(self, effect: Effect) -> bool:
+        return isinstance(effect, RECORDS)
+
+    def write(self, effect: Effect) -> None:
+        match effect:
+            case RecordCommands(commands, deadline, waits_for_offline):
+                for command in commands:
+                    self.place.oracle.command_recorded(command)
+                    self.journal.asked[command.id] = Asked(
+                        command, deadline, waits_for_offline, self.world.now
+                    )
+            case RecordReply(reply):
+                outcome = reply_text(reply, self.place.blobs.blobs)
+                self._write_outcome(reply.id, outcome, reply)
+                self.journal.answered.add(reply.id)
+            case RecordMissing(command, failure):
+                self._write_outcome(command.id, failure_text(failure), None)
+            case _:
+                raise AssertionError(effect)
+
+    def _check_silence(self, command: Command, failure: Failure) -> None:
+        """Whoever says that a device is silent must have listened."""
+        now = self.world.now
+        device = self.place.network.links[command.client]
+        self.place.oracle.given_up(
+            command,
+            failure.reason,
+            listened_s=now - self.link.up_since if self.link.is_up else 0.0,
+            there_s=now - device.up_since if device.is_up else 0.0,
+        )
+
+    def _write_outcome(self, id_: str, outcome: str, reply: Reply | None) -> None:
+        self.world.note("gateway", f"records {id_[:6]}: {outcome[:40]}")
+        if self._is_over(self.journal.asked[id_].command.run):
+            return
+        self.place.oracle.outcome_recorded(id_, outcome, reply)
+        self.journal.outcomes[id_] = outcome
+
+    # ------------------------------------------------------------------------------ effects
+
+    def carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Send(command):
+                self._send(command)
+            case Tell():
+                self._tell(effect)
+            case Inspect(reply):
+                self.later(self.world.between(0.01, 2.0), lambda: self._inspect(reply))
+            case Settle(id_):
+                self._settle(id_)
+            case Report(event):
+                if event.kind() in ("message-refused", "device-lost", "reply-late"):
+                    self.world.note("gateway", f"reports {event.to_json()}")
+            case _:
+                raise AssertionError(effect)
+
+    def _send(self, command: Command) -> None:
+        if self._is_over(command.run):
+            return
+        self.world.note("gateway", f"sends {command.method} {command.id[:6]} to {command.client}")
+        self.place.oracle.sent(command)
+        self.commands_sent += 1
+        data = self.place.seal.close(command, self._grants(command))
+        self.link.send(command.client, "command", data)
+
+    def _tell(self, tell: Tell) -> None:
+        ids = " ".join(id_[:6] for id_ in tell.ids)
+        self.world.note("gateway", f"tells {tell.device} {tell.method} {ids}")
+        self.place.oracle.told(tell.method, tell.ids)
+        grants: tuple[Grant, ...] = ()
+        if tell.method == "grant":
+            commands = [self.journal.asked[id_].command for id_ in tell.ids]
+            grants = tuple(g for command in commands for g in self._grants(command))
+        control = Control(tell.device, tell.method, tell.ids, tell.boot)
+        self.link.send(tell.device, "control", self.place.seal.close(control, grants))
+
+    def _grants(self, command: Command) -> tuple[Grant, ...]:
+        gets = (self.place.blobs.grant_get(ref) for ref in command.blobs)
+        return (*gets, self.place.blobs.grant_put(command.reply_key))
+
+    def _inspect(self, reply: Reply) -> None:
+        if reply.path is None or reply.content.pack is None:
+            raise AssertionError(reply)
+        is_sound = self.place.blobs.is_sound(reply.path, reply.content.pack)
+        is_sound = is_sound or not self.place.parts.inspects
+        self.world.note("gateway", f"finds {reply.id[:6]} {'sound' if is_sound else 'unsound'}")
+        self._take(self._exchanges.inspected(reply, is_sound=is_sound, now=self.world.now))
+
+    def _settle(self, id_: str) -> None:
+        self.place.oracle.notified(self.life, id_)
+        execution = self.executions.get(self.journal.asked[id_].command.run)
+        if execution is not None:
+            self.later(0.0, lambda: self._look(execution))

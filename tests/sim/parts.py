@@ -1,0 +1,46 @@
+"""What a simulation is built of, so that a planted bug can take the place of a sound part."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from windflower.core.duty import Duty
+from windflower.core.duty import Effect as DeviceEffect
+from windflower.core.exchange import Effect as GatewayEffect
+from windflower.core.exchange import Exchanges
+
+GatewayFilter = Callable[[Iterable[GatewayEffect]], list[GatewayEffect]]
+DeviceFilter = Callable[[Iterable[DeviceEffect]], list[DeviceEffect]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The core as it is, and the promises that whoever carries out its effects has to keep.
+
+    Attributes:
+        exchanges: the gateway's half.
+        duty: the device's half.
+        gateway_filter: applied to the effects of each call of the gateway's half.
+        device_filter: applied to the effects of each call of the device's half.
+        waits_for_records: whether later effects wait until a record is durable.
+        inspects: whether the gateway looks at blobs.
+        commits_state: when a device writes the app's state: with the reply, before or after it.
+        reuses_ids: whether a command's id leaves out which round it belongs to.
+        restores_settled: whether a gateway takes up what its journal holds settled.
+        remembers_done: whether a device takes up what was acknowledged.
+        checks_downloads: whether a device compares what it fetched with its digest.
+    """
+
+    exchanges: type[Exchanges] = Exchanges
+    duty: type[Duty] = Duty
+    gateway_filter: GatewayFilter = field(default=list)
+    device_filter: DeviceFilter = field(default=list)
+    waits_for_records: bool = True
+    inspects: bool = True
+    commits_state: str = "with"
+    reuses_ids: bool = False
+    restores_settled: bool = True
+    remembers_done: bool = True
+    checks_downloads: bool = True
+
+
+SOUND = Parts()

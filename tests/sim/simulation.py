@@ -1,0 +1,243 @@
+"""One seed from its first second to its last: a storm, then calm, then everything must be done."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from sim.app import Plan
+from sim.blob_store import BlobStore
+from sim.device_node import DeviceNode
+from sim.gateway_node import GatewayNode
+from sim.network import Network
+from sim.oracle import Oracle
+from sim.parts import SOUND, Parts
+from sim.place import Place, QuickSeal, RealSeal
+from sim.weather import CALM, NEVER, Weather, forecast
+from sim.world import Violation, World
+
+HEALING_S: Final = 600.0
+"""Once nothing fails any more, everything is done within this."""
+
+_FOR_EVER_S: Final = 1e7
+_REAL_SEALS: Final = 0.05
+_MEAN_MESSAGE_BYTES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is left of a simulation when it is over."""
+
+    seed: int
+    trace_hash: str
+    events: int
+    works: int
+    asked: int
+    settled: int
+    beats: float
+    healing_s: float
+    virtual_s: float
+    commands_sent: int
+    messages: int
+    message_bytes: int
+    troubles: int
+    crashes: int
+    retrainings: int
+
+    def waste(self, weather: Weather) -> str | None:
+        """Say what was more than it need be, measured against what went wrong.
+
+        The bounds are fixed, a little above the worst of the first 20,000 seeds. They see what no
+        rule of safety sees: a protocol that is right and never stops talking.
+        """
+        commands, messages = self.asked, self.beats + 5 * self.asked + 10
+        if not weather.is_calm:
+            commands += 2 * self.troubles + 10
+            messages += 2 * self.beats + 3 * self.troubles + 10
+        if self.commands_sent > commands:
+            return f"{self.commands_sent} commands were sent, {commands} would do"
+        if self.messages > messages:
+            return f"{self.messages} messages were published, {messages:.0f} would do"
+        if self.message_bytes > _MEAN_MESSAGE_BYTES * max(self.messages, 1):
+            return f"{self.message_bytes} bytes in {self.messages} messages"
+        if self.retrainings > self.crashes:
+            return f"work was begun again {self.retrainings} times after {self.crashes} crashes"
+        return None
+
+
+class Simulation:
+    """A fleet in the weather that its seed brings.
+
+    Args:
+        seed: decides everything.
+        parts: what it is built of.
+        keeps_trace: whether `world.lines` is filled.
+    """
+
+    def __init__(self, seed: int, *, parts: Parts = SOUND, keeps_trace: bool = False) -> None:
+        self.seed = seed
+        self.world = World(seed, keeps_trace=keeps_trace)
+        random = self.world.random
+        self.weather = forecast(random)
+        heartbeat_s = random.choice((20.0, 60.0))
+        network, blobs = Network(self.world), BlobStore(self.world)
+        oracle = Oracle(self.world, heartbeat_s=heartbeat_s)
+        self.place = Place(
+            world=self.world,
+            weather=CALM,
+            network=network,
+            blobs=blobs,
+            oracle=oracle,
+            seal=RealSeal() if random.random() < _REAL_SEALS else QuickSeal(),
+            parts=parts,
+            heartbeat_s=heartbeat_s,
+            spares_the_unlucky=random.random() < 0.9,
+            states_of=self._states_of,
+        )
+        self.place.change_weather(self.weather)
+        names = tuple(f"d{i}" for i in range(1, random.choice((1, 2, 3, 3, 4, 6)) + 1))
+        self.devices = [DeviceNode(self.place, name) for name in names]
+        self.gateway = GatewayNode(self.place)
+        self.plans = _plans(random, names)
+        self.storm_s = random.choice((200.0, 600.0, 1500.0))
+        self._is_storm = True
+        self.world.note("world", f"{self.weather} {self.plans}")
+
+    def run(self) -> Outcome:
+        """Let everything happen; raises Violation when a rule is broken."""
+        self._begin()
+        self.world.run_until(self._is_done, end=self.storm_s)
+        calm_at = self.world.now
+        self._calm_down()
+        if not self.world.run_until(self._is_done, end=calm_at + HEALING_S):
+            raise Violation("liveness", f"{HEALING_S:.0f} s after the storm: {self._unfinished()}")
+        outcome = self._outcome(healing_s=self.world.now - calm_at)
+        if problem := outcome.waste(self.weather):
+            raise Violation("economy", problem)
+        return outcome
+
+    # ------------------------------------------------------------------------------- weather
+
+    def _begin(self) -> None:
+        world, weather = self.world, self.weather
+        world.after(world.between(0.0, 5.0), self.gateway.start)
+        for device in self.devices:
+            world.after(world.between(0.0, 10.0), device.start)
+        for plan in self.plans:
+            self._plan_run(plan)
+        self._now_and_then(weather.broker_crash_s, self._crash_broker)
+        self._now_and_then(weather.device_crash_s, lambda: self._some_device().crash())
+        self._now_and_then(weather.gateway_crash_s, self._crash_gateway)
+        self._now_and_then(weather.run_crash_s, lambda: self.gateway.kill_run(self._some_run()))
+        self._now_and_then(weather.cut_s, lambda: self._some_device().link.cut(self._outage_s()))
+        self._now_and_then(weather.gateway_cut_s, lambda: self.gateway.link.cut(self._outage_s()))
+
+    def _plan_run(self, plan: Plan) -> None:
+        self.world.after(plan.starts_at, lambda: self.gateway.open_run(plan))
+        if plan.stops_at is not None:
+            self.world.after(plan.stops_at, lambda: self.gateway.stop_run(plan.run))
+
+    def _now_and_then(self, mean_s: float, disaster: Callable[[], None]) -> None:
+        """Let a kind of disaster strike at random times until the storm is over."""
+        if mean_s == NEVER:
+            return
+
+        def strike() -> None:
+            if self._is_storm:
+                disaster()
+                self._now_and_then(mean_s, disaster)
+
+        self.world.after(self.world.random.expovariate(1 / mean_s), strike)
+
+    def _outage_s(self) -> float:
+        return self.world.between(0.5, self.weather.longest_outage_s)
+
+    def _some_device(self) -> DeviceNode:
+        return self.world.random.choice(self.devices)
+
+    def _some_run(self) -> str:
+        return self.world.random.choice(self.plans).run
+
+    def _crash_broker(self) -> None:
+        self.place.network.crash(self.world.between(0.5, 30.0))
+
+    def _crash_gateway(self) -> None:
+        if self.gateway.is_alive:
+            self.gateway.crash()
+
+    def _calm_down(self) -> None:
+        """End the storm: whatever is down comes up within seconds."""
+        self.world.note("world", "calms down")
+        self._is_storm = False
+        self.place.change_weather(CALM)
+        self.place.network.recover()
+        self.world.after(self.world.between(0.0, 5.0), self.gateway.start)
+        self.gateway.link.hurry()
+        for device in self.devices:
+            self.world.after(self.world.between(0.0, 5.0), device.start)
+            device.link.hurry()
+
+    # ----------------------------------------------------------------------------------- end
+
+    def _is_done(self) -> bool:
+        return not self._unfinished()
+
+    def _unfinished(self) -> list[str]:
+        """Say what is still to be done, as far as the disks show it."""
+        journal, left = self.gateway.journal, []
+        for plan in self.plans:
+            row = journal.runs.get(plan.run)
+            if row is None or not row.is_over:
+                left.append(f"{plan.run} goes on")
+        left += [f"{id_[:6]} is open" for id_ in journal.asked if journal.is_open(id_)]
+        for device in self.devices:
+            if not device.is_alive or not device.disk.is_clear():
+                left.append(f"{device.name} still holds or owes something")
+        if not self.gateway.is_idle:
+            left.append("the gateway is busy")
+        return left + [f"{device.name} is busy" for device in self.devices if not device.is_idle]
+
+    def _states_of(self, run: str) -> dict[str, str]:
+        return {d.name: d.disk.states[run] for d in self.devices if run in d.disk.states}
+
+    def _outcome(self, *, healing_s: float) -> Outcome:
+        network, oracle = self.place.network, self.place.oracle
+        return Outcome(
+            seed=self.seed,
+            trace_hash=self.world.trace_hash(),
+            events=self.world.events,
+            works=sum(device.works for device in self.devices),
+            asked=oracle.asked,
+            settled=oracle.settled,
+            beats=len(self.devices) * (self.world.now / self.place.heartbeat_s + 1),
+            healing_s=healing_s,
+            virtual_s=self.world.now,
+            commands_sent=self.gateway.commands_sent,
+            messages=network.published.total(),
+            message_bytes=network.published_bytes,
+            troubles=network.troubles + self.place.blobs.troubles + oracle.crashes,
+            crashes=oracle.crashes,
+            retrainings=oracle.retrainings,
+        )
+
+
+def _plans(random: Random, devices: tuple[str, ...]) -> tuple[Plan, ...]:
+    """Draw what a person starts: mostly one run, sometimes two or three, together or in turn."""
+    plans = []
+    for number in range(1, random.choice((1, 1, 2, 3)) + 1):
+        is_strict = random.random() < 0.6
+        starts_at = random.uniform(12.0, 40.0 if number == 1 else 300.0)
+        stops_at = starts_at + random.uniform(5.0, 200.0) if random.random() < 0.1 else None
+        plans.append(
+            Plan(
+                run=f"run-{number}",
+                devices=devices,
+                rounds=random.choice((1, 2, 3)),
+                starts_at=starts_at,
+                stops_at=stops_at,
+                timeout_s=_FOR_EVER_S if is_strict else random.choice((40.0, 150.0, 600.0)),
+                is_strict=is_strict,
+                has_blobs=random.random() < 0.5,
+            )
+        )
+    return tuple(plans)

@@ -1,0 +1,108 @@
+"""The faults of one seed: a random subset of kinds, each of a random strength ("swarm testing").
+
+A seed with all faults at once hides what a single one would show, so most seeds have a few.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+NEVER: Final = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """How likely each fault is.
+
+    Attributes:
+        loss: of a message, on its way to or from the broker.
+        duplication: of a message.
+        jitter_s: messages overtake each other by up to this.
+        broker_crash_s: mean seconds between crashes of the broker.
+        keeps_sessions: whether the broker keeps messages for a device whose link is down.
+        device_power_loss: per effect of a device.
+        gateway_power_loss: per effect of the gateway.
+        device_crash_s: mean seconds between crashes of some device, whatever it does.
+        gateway_crash_s: mean seconds between crashes of the gateway.
+        run_crash_s: mean seconds between crashes of a run's process.
+        longest_outage_s: how long what is down stays down, at most.
+        cut_s: mean seconds between cuts of some device's link.
+        gateway_cut_s: mean seconds between cuts of the gateway's link.
+        false_will: a last will is published though its device is back.
+        zombie: a crashed gateway was only paused, and says later what it was about to say.
+        refusal: of a grant that should be good.
+        unreachable: the blob store does not answer.
+        damage: a download arrives with other bytes.
+        rot: a blob that was put is lost or damaged before the gateway looks.
+        grant_s: how long grants live.
+        clocks_are_wrong: devices' clocks have another date and another pace.
+    """
+
+    loss: float = 0.0
+    duplication: float = 0.0
+    jitter_s: float = 0.0
+    broker_crash_s: float = NEVER
+    keeps_sessions: bool = False
+    device_power_loss: float = 0.0
+    gateway_power_loss: float = 0.0
+    device_crash_s: float = NEVER
+    gateway_crash_s: float = NEVER
+    run_crash_s: float = NEVER
+    longest_outage_s: float = 20.0
+    cut_s: float = NEVER
+    gateway_cut_s: float = NEVER
+    false_will: float = 0.0
+    zombie: float = 0.0
+    refusal: float = 0.0
+    unreachable: float = 0.0
+    damage: float = 0.0
+    rot: float = 0.0
+    grant_s: float = 3600.0
+    clocks_are_wrong: bool = False
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing at all goes wrong."""
+        return self == Weather()
+
+
+CALM: Final = Weather()
+
+_STRENGTHS: Final[dict[str, tuple[float, ...]]] = {
+    "loss": (0.02, 0.1, 0.3, 0.6),
+    "duplication": (0.05, 0.3, 0.8),
+    "jitter_s": (0.5, 5.0, 90.0),
+    "broker_crash_s": (60.0, 300.0),
+    "device_power_loss": (0.01, 0.05, 0.2),
+    "gateway_power_loss": (0.002, 0.01, 0.05),
+    "device_crash_s": (20.0, 100.0),
+    "gateway_crash_s": (40.0, 200.0),
+    "run_crash_s": (20.0, 100.0),
+    "longest_outage_s": (60.0, 400.0, 4000.0),
+    "cut_s": (10.0, 60.0),
+    "gateway_cut_s": (60.0, 200.0),
+    "false_will": (0.5, 1.0),
+    "zombie": (1.0,),
+    "refusal": (0.1, 0.5, 1.0),
+    "unreachable": (0.1, 0.5, 0.9),
+    "damage": (0.1, 0.5),
+    "rot": (0.1, 0.5, 0.9),
+    "grant_s": (0.5, 20.0, 120.0),
+}
+_CALM_SEEDS: Final = 0.05
+_SWITCHES: Final = ("keeps_sessions", "clocks_are_wrong")
+
+
+def forecast(random: Random) -> Weather:
+    """Draw the weather of a seed."""
+    if random.random() < _CALM_SEEDS:
+        return CALM
+    share = random.choice((0.1, 0.25, 0.5))
+    drawn: dict[str, Any] = {
+        kind: random.choice(strengths)
+        for kind, strengths in _STRENGTHS.items()
+        if random.random() < share
+    }
+    drawn |= {kind: random.random() < share for kind in _SWITCHES}
+    return dataclasses.replace(CALM, **drawn)
