@@ -122,6 +122,19 @@ def test_the_lock_holds_names_and_versions_only() -> None:
     assert not (ROOT / "uv.lock").exists()
 
 
+def test_the_lock_holds_whatever_the_project_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    named = [*project["project"]["dependencies"]]
+    for extra in project["project"]["optional-dependencies"].values():
+        named += extra
+    for group in project["dependency-groups"].values():
+        named += [entry for entry in group if isinstance(entry, str)]
+    names = {re.split(r"[<>=\[ ]", entry)[0].lower() for entry in named}
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+
+    assert set() == names - {line.split("==")[0] for line in lines}
+
+
 def test_the_version_is_one() -> None:
     from windflower import __version__  # noqa: PLC0415
 
