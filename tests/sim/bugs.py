@@ -16,6 +16,7 @@ from windflower.core.duty import (
     Forget,
     KeepCommand,
     KeepReply,
+    KeepStart,
     Kept,
     Publish,
     _Task,
@@ -31,6 +32,7 @@ from windflower.core.exchange import (
     Tell,
     _Exchange,
 )
+from windflower.core.roster import Presence, Roster
 from windflower.wire.blobs import Grant
 from windflower.wire.content import Content
 from windflower.wire.messages import Command, Control, Failure, Heartbeat, Reply
@@ -174,6 +176,24 @@ class _DeafGatewayJudges(Exchanges):
         return effects
 
 
+class _TakesLateForTwo(Roster):
+    """An agent's start that is heard after a later one is another agent's."""
+
+    def __init__(self, known: Iterable[Presence] = ()) -> None:
+        super().__init__(known)
+        self._latest: dict[str, str] = {}
+        self._earlier: set[str] = set()
+
+    def is_rival(self, heartbeat: Heartbeat) -> bool:
+        latest = self._latest.get(heartbeat.client)
+        if heartbeat.cause != "connect" or heartbeat.boot == latest:
+            return False
+        if latest is not None:
+            self._earlier.add(latest)
+        self._latest[heartbeat.client] = heartbeat.boot
+        return heartbeat.boot in self._earlier
+
+
 # ------------------------------------------------------------------------------- the device
 
 
@@ -187,6 +207,10 @@ def _work_first(effects: Iterable[DeviceEffect]) -> list[DeviceEffect]:
 
 def _announce_once(effects: Iterable[DeviceEffect]) -> list[DeviceEffect]:
     return [e for e in effects if not (isinstance(e, Beat) and e.cause != "connect")]
+
+
+def _count_no_start(effects: Iterable[DeviceEffect]) -> list[DeviceEffect]:
+    return [e for e in effects if not isinstance(e, KeepStart)]
 
 
 class _FiresAndForgets(Duty):
@@ -344,6 +368,9 @@ BUGS: Final = {
     "impatient": Bug("a strict run gives devices up", _gateway(_WaitsForNobody)),
     "floor-too-high": Bug("the newest run is the floor", _gateway(_FloorIsTheNewestRun)),
     "deaf": Bug("who hears nobody says that all are lost", _gateway(_DeafGatewayJudges)),
+    "two-for-one": Bug(
+        "a late greeting is taken for a second agent", replace(SOUND, roster=_TakesLateForTwo)
+    ),
     "no-renewal": Bug("grants are not renewed", replace(SOUND, gateway_filter=_renew_nothing)),
     "no-inspection": Bug("no blob is looked at", replace(SOUND, inspects=False)),
     "id-reuse": Bug("a command's id does not name its round", replace(SOUND, reuses_ids=True)),
@@ -355,6 +382,12 @@ BUGS: Final = {
     ),
     "announce-once": Bug(
         "a device speaks up only on connecting", replace(SOUND, device_filter=_announce_once)
+    ),
+    "uncounted-start": Bug(
+        "work begins and its start is not counted", replace(SOUND, device_filter=_count_no_start)
+    ),
+    "waiting-blamed": Bug(
+        "a command that waits is blamed for crashes", replace(SOUND, counts_boots=True)
     ),
     "fire-and-forget": Bug("a published reply leaves the outbox", _device(_FiresAndForgets)),
     "no-memory": Bug("a duplicate is done again", _device(_DoesDuplicatesAgain)),

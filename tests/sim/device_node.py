@@ -27,7 +27,7 @@ from windflower.core.duty import (
     Work,
     heartbeat_of,
 )
-from windflower.core.events import MessageRefused
+from windflower.core.events import Event, MessageRefused
 from windflower.wire.messages import Command, Control, Heartbeat, Reply
 
 _RECORDS: Final = (KeepCommand, KeepReply, KeepStart, Forget, ForgetBelow)
@@ -88,6 +88,8 @@ class DeviceNode(Process[Effect]):
         if self.is_alive:
             return
         self.is_alive = True
+        if self.place.parts.counts_boots and (first := self.disk.first_unanswered()) is not None:
+            first.starts += 1
         self._results = {}
         self._wake_at = float("inf")
         self._set_clock()
@@ -121,9 +123,14 @@ class DeviceNode(Process[Effect]):
 
     def _is_unlucky(self) -> bool:
         """Whether one more crash would make the agent give up what it works on."""
-        first = self.disk.first_unanswered()
-        is_near = first is not None and first.starts >= STARTS
-        return is_near and self.place.spares_the_unlucky
+        if not self.place.spares_the_unlucky:
+            return False
+        # What is being written may be durable after the crash.
+        counting = self._writing.id if isinstance(self._writing, KeepStart) else None
+        return any(
+            row.reply is None and row.starts + (id_ == counting) >= STARTS
+            for id_, row in self.disk.rows.items()
+        )
 
     def _set_clock(self) -> None:
         self._boot_at = self.world.now
@@ -241,10 +248,14 @@ class DeviceNode(Process[Effect]):
                 self._publish(reply)
             case Beat():
                 self._beat(effect)
-            case Note(MessageRefused(reason=reason)):
-                self.world.note(self.name, f"refuses: {reason}")
+            case Note(event):
+                self._note(event)
             case _:
-                pass  # other notes are for people
+                raise AssertionError(effect)
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, MessageRefused):
+            self.world.note(self.name, f"refuses: {event.reason}")
 
     def _publish(self, reply: Reply) -> None:
         self.world.note(self.name, f"replies {reply.id[:6]}")

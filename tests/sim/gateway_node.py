@@ -29,7 +29,7 @@ from windflower.core.exchange import (
     Settle,
     Tell,
 )
-from windflower.core.roster import MISSED_BEATS, Presence, Roster
+from windflower.core.roster import MISSED_BEATS, Presence
 from windflower.wire.blobs import Grant
 from windflower.wire.content import blob_ref
 from windflower.wire.messages import Command, Control, Failure, Heartbeat, Reply
@@ -99,7 +99,7 @@ class GatewayNode(Process[Effect]):
         )
         self.commands_sent = 0
         self.executions: dict[str, Execution] = {}
-        self._roster = Roster()
+        self._roster = place.parts.roster()
         self._exchanges = place.parts.exchanges(self._roster)
         self._wake_at = float("inf")
 
@@ -112,7 +112,7 @@ class GatewayNode(Process[Effect]):
         self.is_alive = True
         self.executions = {}
         self._wake_at = float("inf")
-        self._roster = Roster(self._remembered())
+        self._roster = self.place.parts.roster(self._remembered())
         self._exchanges = self.place.parts.exchanges(self._roster)
         self.world.note("gateway", f"starts for the {self.life + 1}. time")
         for row in self.journal.runs.values():

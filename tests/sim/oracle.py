@@ -184,6 +184,8 @@ class Oracle:
             self._broken("once", f"{device} works on {command.id} again without a crash")
         self._crashes_when_begun[command.id] = crashes
         self._begun[command.id] += 1
+        if self._starts[command.id] < self._begun[command.id]:
+            self._broken("keep-first", f"{device} works on {command.id} before that is counted")
 
     def computed(self, id_: str, answer: str) -> None:
         """A worker is done; if it was begun more than once it must come to the same."""

@@ -7,6 +7,7 @@ from windflower.core.duty import Duty
 from windflower.core.duty import Effect as DeviceEffect
 from windflower.core.exchange import Effect as GatewayEffect
 from windflower.core.exchange import Exchanges
+from windflower.core.roster import Roster
 
 GatewayFilter = Callable[[Iterable[GatewayEffect]], list[GatewayEffect]]
 DeviceFilter = Callable[[Iterable[DeviceEffect]], list[DeviceEffect]]
@@ -18,6 +19,7 @@ class Parts:
 
     Attributes:
         exchanges: the gateway's half.
+        roster: who is there.
         duty: the device's half.
         gateway_filter: applied to the effects of each call of the gateway's half.
         device_filter: applied to the effects of each call of the device's half.
@@ -27,10 +29,12 @@ class Parts:
         reuses_ids: whether a command's id leaves out which round it belongs to.
         restores_settled: whether a gateway takes up what its journal holds settled.
         remembers_done: whether a device takes up what was acknowledged.
+        counts_boots: whether a start of the agent counts as a start of the first that waits.
         checks_downloads: whether a device compares what it fetched with its digest.
     """
 
     exchanges: type[Exchanges] = Exchanges
+    roster: type[Roster] = Roster
     duty: type[Duty] = Duty
     gateway_filter: GatewayFilter = field(default=list)
     device_filter: DeviceFilter = field(default=list)
@@ -40,6 +44,7 @@ class Parts:
     reuses_ids: bool = False
     restores_settled: bool = True
     remembers_done: bool = True
+    counts_boots: bool = False
     checks_downloads: bool = True
 
 
