@@ -16,6 +16,7 @@ exception that names the cause and the fix.
     ├── RefusedError              trying again will not help until something is changed
     │   ├── BrokerRefused
     │   ├── GrantRefused
+    │   ├── BlobTooLarge
     │   ├── IdentityTaken
     │   ├── FleetTaken
     │   └── PortTaken
@@ -113,6 +114,10 @@ class BrokerRefused(RefusedError):  # noqa: N818
 
 class GrantRefused(RefusedError):  # noqa: N818
     """A grant was not accepted: expired, for another key, or already used."""
+
+
+class BlobTooLarge(RefusedError):  # noqa: N818
+    """A blob is larger than the store takes."""
 
 
 class IdentityTaken(RefusedError):  # noqa: N818

@@ -409,7 +409,9 @@ class Transfers(Protocol):
         """Upload a file; that it is there already, with these bytes, is success.
 
         Raises:
+            FileNotFoundError: there is no such file.
             GrantRefused: the grant is dead.
+            BlobTooLarge: no grant would help.
             BlobsUnavailable: nobody answers, or the connection broke.
         """
         ...

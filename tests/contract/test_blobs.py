@@ -10,7 +10,13 @@ from windflower.adapters.local.blob_folder import BlobFolder, blob_endpoint
 from windflower.adapters.local.http_server import HttpServer
 from windflower.adapters.local.http_transfers import HttpTransfers
 from windflower.adapters.memory.blobs import MemoryBlobs, MemoryTransfers
-from windflower.errors import BlobNotFound, BlobsUnavailable, GrantRefused, MalformedMessage
+from windflower.errors import (
+    BlobNotFound,
+    BlobsUnavailable,
+    BlobTooLarge,
+    GrantRefused,
+    MalformedMessage,
+)
 from windflower.ports import Blobs, Transfers
 from windflower.wire.blobs import BlobRef, Grant
 from windflower.wire.content import blob_ref
@@ -126,10 +132,15 @@ async def test_a_grant_is_for_one_method_one_key_and_a_while(place: Place) -> No
 
 
 async def test_more_than_was_granted_is_refused(place: Place) -> None:
-    with pytest.raises(BlobsUnavailable):
+    with pytest.raises(BlobTooLarge):
         await place.transfers.put(grant(place, "PUT", KEY, size=10), REF, place.file())
 
     assert not await place.blobs.matches(KEY, REF)
+
+
+async def test_a_file_that_is_gone_is_said_so(place: Place) -> None:
+    with pytest.raises(FileNotFoundError):
+        await place.transfers.put(grant(place, "PUT", KEY), REF, place.folder / "gone")
 
 
 async def test_other_bytes_than_named_are_refused_after_a_download(place: Place) -> None:

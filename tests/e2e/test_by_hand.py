@@ -64,6 +64,35 @@ def test_an_agent_that_was_killed_takes_part_again_and_the_model_is_the_same(
     assert 4 == accepted.count("hand-1")
 
 
+def test_a_broker_that_was_killed_and_started_again_changes_nothing(
+    programs: Programs, apps: Path, tmp_path: Path
+) -> None:
+    mosquitto, broker = programs.mosquitto()
+    for number in range(3):
+        start_device(programs, broker, number)
+    state, pause = tmp_path / "state", tmp_path / "pause"
+    arguments = [*run_arguments(apps / "averaging", broker, state), "-c", f"pause-file='{pause}'"]
+    undisturbed = programs.windflower(*arguments, name="undisturbed")
+    assert 0 == undisturbed.wait(), undisturbed.err
+
+    pause.touch()
+    before = len(events(state))
+    disturbed = programs.windflower(*arguments, name="disturbed")
+    until(lambda: kinds(state, before).count("command-sent") == 3, "the commands")
+    mosquitto.kill()
+    until(lambda: "broker-lost" in kinds(state, before), "the gateway to notice")
+    pause.unlink()  # the devices answer while nobody hears them
+    programs.mosquitto(port=int(broker.rpartition(":")[2]))
+
+    assert 0 == disturbed.wait(), disturbed.err
+    assert undisturbed.last["model-hash"] == disturbed.last["model-hash"]
+    assert {"ok": 12, "failed": 0, "late": 0} == disturbed.last["replies"]
+
+
+def kinds(state: Path, before: int) -> list[str]:
+    return [event["event"] for event in events(state)[before:]]
+
+
 def test_the_app_prints_to_stdout_and_with_json_to_stderr(
     programs: Programs, apps: Path, tmp_path: Path
 ) -> None:

@@ -32,7 +32,7 @@ from windflower.core.exchange import (
     Tell,
     _Exchange,
 )
-from windflower.core.roster import Presence, Roster
+from windflower.core.roster import Roster
 from windflower.wire.blobs import Grant
 from windflower.wire.content import Content
 from windflower.wire.messages import Command, Control, Failure, Heartbeat, Reply
@@ -176,22 +176,13 @@ class _DeafGatewayJudges(Exchanges):
         return effects
 
 
-class _TakesLateForTwo(Roster):
-    """An agent's start that is heard after a later one is another agent's."""
-
-    def __init__(self, known: Iterable[Presence] = ()) -> None:
-        super().__init__(known)
-        self._latest: dict[str, str] = {}
-        self._earlier: set[str] = set()
+class _TakesRestartsForTwo(Roster):
+    """A start of an agent that follows another is a second agent's."""
 
     def is_rival(self, heartbeat: Heartbeat) -> bool:
-        latest = self._latest.get(heartbeat.client)
-        if heartbeat.cause != "connect" or heartbeat.boot == latest:
-            return False
-        if latest is not None:
-            self._earlier.add(latest)
-        self._latest[heartbeat.client] = heartbeat.boot
-        return heartbeat.boot in self._earlier
+        super().is_rival(heartbeat)
+        boots = self._boots.get(heartbeat.client)
+        return boots is not None and boots.before not in ("", heartbeat.boot)
 
 
 # ------------------------------------------------------------------------------- the device
@@ -369,7 +360,7 @@ BUGS: Final = {
     "floor-too-high": Bug("the newest run is the floor", _gateway(_FloorIsTheNewestRun)),
     "deaf": Bug("who hears nobody says that all are lost", _gateway(_DeafGatewayJudges)),
     "two-for-one": Bug(
-        "a late greeting is taken for a second agent", replace(SOUND, roster=_TakesLateForTwo)
+        "a restart is taken for a second agent", replace(SOUND, roster=_TakesRestartsForTwo)
     ),
     "no-renewal": Bug("grants are not renewed", replace(SOUND, gateway_filter=_renew_nothing)),
     "no-inspection": Bug("no blob is looked at", replace(SOUND, inspects=False)),

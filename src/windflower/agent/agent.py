@@ -13,6 +13,7 @@ from windflower.core.duty import Duty, Effect, FetchProblem, heartbeat_of
 from windflower.core.events import AgentStarted, Event, KeyPinned, MessageRefused
 from windflower.errors import (
     BlobsUnavailable,
+    BlobTooLarge,
     GrantRefused,
     IdentityTaken,
     MalformedMessage,
@@ -290,6 +291,9 @@ class Agent:
             self._put(_Input(lambda now: self._duty.upload_failed(id_, "refused", now)))
         except BlobsUnavailable:
             self._put(_Input(lambda now: self._duty.upload_failed(id_, "unreachable", now)))
+        except (BlobTooLarge, FileNotFoundError) as error:
+            reason = f"{self._settings.device} cannot hand in its answer: {error}"
+            self._put(_Input(lambda now: self._duty.upload_hopeless(id_, reason, now)))
         else:
             self._put(_Input(lambda now: self._duty.uploaded(id_, now)))
 

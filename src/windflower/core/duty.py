@@ -328,6 +328,15 @@ class Duty:
         task.is_moving = False
         return self._transfer_failed(task, problem, now)
 
+    def upload_hopeless(self, id_: str, reason: str, now: float) -> list[Effect]:
+        """Answer with a failure instead: no further try would bring the pack to the gateway."""
+        del now
+        task = self._tasks.get(id_)
+        if task is None or task.stage != "uploading":
+            return []
+        task.is_moving = False
+        return self._answer(task, Failure(WORKER_CRASHED, reason))
+
     # ------------------------------------------------------------------------------ inside
 
     def _objection(self, command: Command) -> str | None:

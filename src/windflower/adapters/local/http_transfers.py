@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from windflower.errors import (
     BlobsUnavailable,
+    BlobTooLarge,
     GrantRefused,
     MalformedMessage,
     WindflowerError,
@@ -41,6 +42,8 @@ class HttpTransfers:
 
     async def put(self, grant: Grant, ref: BlobRef, path: Path) -> None:
         """Upload a file; that it is there already, with these bytes, is success."""
+        if not path.exists():
+            raise FileNotFoundError(f"there is no file {path.name}")
         await asyncio.to_thread(self._reach, grant, lambda c, t: _put(c, t, ref, path))
 
     def _reach(self, grant: Grant, transfer: "_Transfer") -> None:
@@ -130,5 +133,7 @@ def _check(status: int) -> None:
     """Tell a grant that is dead from a store that has trouble; redirects are not followed."""
     if status in _REFUSED:
         raise GrantRefused(f"the blob store says {status}")
+    if status == http.client.REQUEST_ENTITY_TOO_LARGE:
+        raise BlobTooLarge("the answer is larger than the fleet's blob store takes")
     if not 200 <= status < 300 and status != http.client.CONFLICT:  # noqa: PLR2004 - success
         raise BlobsUnavailable(f"the blob store says {status}")

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Final, Literal
 
-from windflower.errors import BlobNotFound, BlobsUnavailable, GrantRefused, MalformedMessage
+from windflower.errors import BlobNotFound, BlobTooLarge, GrantRefused, MalformedMessage
 from windflower.wire.blobs import BlobRef, Grant
 from windflower.wire.content import blob_ref
 
@@ -72,7 +72,7 @@ class MemoryBlobs:
         """Store what a PUT grant is for, once."""
         grant = self._granted("PUT", url)
         if len(data) > grant.size_bytes:
-            raise BlobsUnavailable("larger than granted")
+            raise BlobTooLarge("larger than granted")
         self._bytes.setdefault(grant.key, data)
 
     def _granted(self, method: str, url: str) -> Grant:

@@ -1,0 +1,148 @@
+"""A device keeps a command before it works, a result before it tells, and does nothing twice."""
+
+from dataclasses import replace
+
+from samples import command, content, reply
+
+from windflower.core.duty import (
+    STARTS,
+    Beat,
+    Duty,
+    Effect,
+    Fetch,
+    Forget,
+    KeepCommand,
+    KeepReply,
+    KeepStart,
+    Kept,
+    Publish,
+    StopWork,
+    Upload,
+    Work,
+)
+from windflower.wire.blobs import BlobRef, Grant
+from windflower.wire.content import Content
+from windflower.wire.messages import Command, Control, Failure, Reply
+
+PACK = BlobRef("a" * 64, 100_000)
+LARGE = Content((("arrays", None),), PACK)
+
+
+def duty() -> Duty:
+    return Duty("d1", interval_s=60.0)
+
+
+def of_kind(effects: list[Effect], *kinds: type) -> list[Effect]:
+    return [effect for effect in effects if isinstance(effect, kinds)]
+
+
+def put_grant(asked: Command) -> Grant:
+    return Grant("PUT", asked.reply_key, "http://x/", 1 << 30, 60.0)
+
+
+def test_a_command_is_kept_before_its_start_is_counted_and_that_before_the_work() -> None:
+    asked = command()
+    effects = of_kind(duty().ordered(asked, (), 0.0), KeepCommand, KeepStart, Work)
+
+    assert [KeepCommand(asked), KeepStart(asked.id), Work(asked)] == effects
+
+
+def test_a_result_is_kept_before_it_is_published() -> None:
+    asked, device = command(), duty()
+    device.ordered(asked, (), 0.0)
+    effects = device.worked(asked.id, content(1), worked_s=0.25, now=1.0)
+
+    answer = reply(asked, number=1)
+    assert [KeepReply(answer, 1), Publish(answer)] == of_kind(effects, KeepReply, Publish)
+
+
+def test_a_duplicate_is_answered_and_never_done_again() -> None:
+    asked, device = command(), duty()
+    device.ordered(asked, (), 0.0)
+    during = device.ordered(asked, (), 0.5)
+    device.worked(asked.id, content(1), worked_s=0.25, now=1.0)
+    after = device.ordered(asked, (), 2.0)
+    device.controlled(Control("d1", "ack", (asked.id,)), (), 3.0)
+    at_last = device.ordered(asked, (), 4.0)
+
+    assert [] == of_kind(during, Work, Publish)
+    assert [Publish(reply(asked, number=1))] == of_kind(after, Work, Publish)
+    assert [] == of_kind(at_last, Work, Publish)
+
+
+def test_commands_are_done_one_at_a_time_in_their_order() -> None:
+    first, second, device = command(1), command(2), duty()
+    begun = [*device.ordered(first, (), 0.0), *device.ordered(second, (), 0.0)]
+    then = device.worked(first.id, content(1), worked_s=0.1, now=1.0)
+
+    assert [Work(first)] == of_kind(begun, Work)
+    assert [Work(second)] == of_kind(then, Work)
+
+
+def test_an_ack_forgets_only_what_was_answered() -> None:
+    asked, device = command(), duty()
+    device.ordered(asked, (), 0.0)
+    early = device.controlled(Control("d1", "ack", (asked.id,)), (), 0.5)
+    device.worked(asked.id, content(1), worked_s=0.1, now=1.0)
+    late = device.controlled(Control("d1", "ack", (asked.id,)), (), 2.0)
+
+    assert [] == early
+    assert [Forget((asked.id,))] == late
+
+
+def test_a_cancel_stops_the_work_and_lets_the_next_begin() -> None:
+    first, second, device = command(1), command(2), duty()
+    device.ordered(first, (), 0.0)
+    device.ordered(second, (), 0.0)
+    effects = device.controlled(Control("d1", "cancel", (first.id,)), (), 1.0)
+
+    assert [StopWork(first.id), Work(second)] == of_kind(effects, StopWork, Work)
+    assert [] == of_kind(device.worked(first.id, content(1), worked_s=1.0, now=2.0), Publish)
+
+
+def test_an_older_gateway_is_not_obeyed() -> None:
+    newer, device = replace(command(1), epoch=2), duty()
+    device.ordered(newer, (), 0.0)
+
+    assert [] == of_kind(device.ordered(replace(command(2), epoch=1), (), 1.0), KeepCommand, Work)
+
+
+def test_a_dead_grant_is_said_in_a_heartbeat_and_a_new_one_ends_the_wait() -> None:
+    asked, device = replace(command(), content=LARGE), duty()
+    device.ordered(asked, (), 0.0)
+    starved = of_kind(device.fetch_failed(asked.id, "refused", 1.0), Beat, Fetch)
+    grant = Grant("GET", PACK.key, "http://x/", PACK.size_bytes, 60.0)
+    renewed = device.controlled(Control("d1", "grant", (asked.id,)), (grant,), 2.0)
+
+    assert [(asked.id,)] == [beat.need for beat in starved if isinstance(beat, Beat)]
+    assert [Fetch(asked.id, (PACK,), (grant,))] == of_kind(renewed, Fetch)
+
+
+def test_an_upload_that_cannot_succeed_becomes_a_failure() -> None:
+    asked, device = command(), duty()
+    device.ordered(asked, (put_grant(asked),), 0.0)
+    uploading = of_kind(device.worked(asked.id, LARGE, worked_s=0.1, now=1.0), Upload)
+    effects = device.upload_hopeless(asked.id, "larger than the store takes", 2.0)
+    published = [e.reply for e in effects if isinstance(e, Publish)]
+
+    assert 1 == len(uploading)
+    assert [Failure(8, "larger than the store takes")] == [r.failure for r in published]
+    assert isinstance(effects[0], KeepReply)
+
+
+def test_work_that_was_cut_begins_again_until_it_is_to_blame() -> None:
+    asked = command()
+    again = duty().restore([Kept(asked, starts=STARTS - 1)], floor=0, now=0.0)
+    given_up = duty().restore([Kept(asked, starts=STARTS)], floor=0, now=0.0)
+    failures = [e.reply.failure for e in given_up if isinstance(e, Publish)]
+
+    assert [] == of_kind(again, Publish)
+    assert [Failure(8, f"d1 stopped {STARTS} times while it worked on this")] == failures
+
+
+def test_what_was_answered_is_answered_again_after_a_restart() -> None:
+    asked, device = command(), duty()
+    answer: Reply = reply(asked)
+    device.restore([Kept(asked, answer)], floor=0, now=0.0)
+
+    assert [Publish(answer)] == of_kind(device.connected(1.0), Publish, Work)
