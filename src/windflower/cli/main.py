@@ -46,7 +46,10 @@ StateOption = Annotated[
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="default or json.")]
 BrokerOption = Annotated[
-    str | None, typer.Option("--broker", help="An MQTT broker: mqtt[s]://[user:password@]host.")
+    str | None,
+    typer.Option(
+        "--broker", help="An MQTT broker: mqtt://host:1883 or mqtts://user:password@host."
+    ),
 ]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", min=0, help="What all random sources derive from.")

@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS commands (
     id TEXT NOT NULL,
     number INTEGER NOT NULL,
     body TEXT NOT NULL,
+    shell TEXT NOT NULL,
     reply BLOB,
     is_acknowledged INTEGER NOT NULL DEFAULT 0,
     starts INTEGER NOT NULL DEFAULT 0,
@@ -159,9 +160,12 @@ class DeviceStore:
                     pass
 
     def _keep_command(self, connection: sqlite3.Connection, command: Command) -> None:
+        # The shell stays when all else is forgotten: that it was done, in which run and epoch.
+        shell = replace(command, content=NOTHING).to_body()
         connection.execute(
-            "INSERT OR IGNORE INTO commands (device, id, number, body) VALUES (?, ?, ?, ?)",
-            (self._device, command.id, command.number, command.to_body()),
+            "INSERT OR IGNORE INTO commands (device, id, number, body, shell)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (self._device, command.id, command.number, command.to_body(), shell),
         )
 
     def _keep_reply(
@@ -179,17 +183,11 @@ class DeviceStore:
             )
 
     def _forget(self, connection: sqlite3.Connection, id_: str) -> None:
-        """Keep only that it was done, and in which run and epoch."""
-        row = connection.execute(
-            "SELECT body FROM commands WHERE device = ? AND id = ?", (self._device, id_)
-        ).fetchone()
-        if row is not None:
-            shell = replace(Command.from_body(row[0]), content=NOTHING)
-            connection.execute(
-                "UPDATE commands SET body = ?, reply = NULL, is_acknowledged = 1"
-                " WHERE device = ? AND id = ?",
-                (shell.to_body(), self._device, id_),
-            )
+        connection.execute(
+            "UPDATE commands SET body = shell, reply = NULL, is_acknowledged = 1"
+            " WHERE device = ? AND id = ?",
+            (self._device, id_),
+        )
 
     def _forget_below(self, connection: sqlite3.Connection, number: int) -> None:
         for table in ("commands", "states"):
