@@ -12,6 +12,7 @@ exception that names the cause and the fix.
     ├── TransportError            try again
     │   ├── BrokerUnavailable
     │   ├── BlobsUnavailable
+    │   ├── StoreUnavailable
     │   └── GatewayUnavailable
     ├── RefusedError              trying again will not help until something is changed
     │   ├── BrokerRefused
@@ -96,6 +97,10 @@ class BrokerUnavailable(TransportError):  # noqa: N818 - named after the state i
 
 class BlobsUnavailable(TransportError):  # noqa: N818
     """The place that keeps the blobs does not answer."""
+
+
+class StoreUnavailable(TransportError):  # noqa: N818
+    """The file that must not forget cannot be written: the disk is full, or gone."""
 
 
 class GatewayUnavailable(TransportError):  # noqa: N818

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from windflower.errors import StoreUnavailable
+
 T = TypeVar("T")
 Change = Callable[[sqlite3.Connection], Any]
 
@@ -29,6 +31,7 @@ class Database:
 
     def __init__(self, path: Path, schema: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")
@@ -41,6 +44,9 @@ class Database:
         """Run a change in a transaction; it is durable on return.
 
         Cancelling the caller does not take the change back.
+
+        Raises:
+            StoreUnavailable: nothing of the change was kept.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -71,7 +77,7 @@ class Database:
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            answers = [(item, None, error) for item in group]
+            answers = [(item, None, self._unavailable(error)) for item in group]
         for item, value, problem in answers:
             item.answer(value, problem)
 
@@ -82,9 +88,15 @@ class Database:
             value = change(self._connection)
         except Exception as error:  # noqa: BLE001 - handed to whoever asked for the change
             self._connection.execute("ROLLBACK TO change")
-            return None, error
+            is_ours = isinstance(error, sqlite3.OperationalError)
+            return None, self._unavailable(error) if is_ours else error
         self._connection.execute("RELEASE change")
         return value, None
+
+    def _unavailable(self, error: Exception) -> StoreUnavailable:
+        problem = StoreUnavailable(f"{self._path} cannot be written: {error}")
+        problem.__cause__ = error
+        return problem
 
 
 class _Item:
