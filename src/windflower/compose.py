@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from windflower.adapters.local.blob_folder import BlobFolder, blob_endpoint
+from windflower.adapters.local.blob_endpoint import blob_endpoint
+from windflower.adapters.local.blob_folder import BlobFolder
 from windflower.adapters.local.broker import LocalBroker
 from windflower.adapters.local.event_file import EventFile
 from windflower.adapters.local.files import write_durably

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from windflower.adapters.local.blob_folder import BlobFolder, blob_endpoint
+from windflower.adapters.local.blob_endpoint import blob_endpoint
+from windflower.adapters.local.blob_folder import BlobFolder
 from windflower.adapters.local.http_server import HttpServer
 from windflower.adapters.local.http_transfers import HttpTransfers
 from windflower.adapters.memory.blobs import MemoryBlobs, MemoryTransfers
