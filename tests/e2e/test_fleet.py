@@ -84,6 +84,31 @@ def test_runs_at_the_same_time_never_see_each_others_replies(
     assert max(a[0], b[0]) < min(a[-1], b[-1])  # they did overlap
 
 
+def test_a_run_that_a_person_stops_is_over_for_the_devices_too(
+    programs: Programs, gateway: Program, apps: Path, tmp_path: Path
+) -> None:
+    pause = tmp_path / "pause"
+    pause.touch()
+    devices = crew(programs, gateway, 2)
+    state = tmp_path / "state"
+    run = programs.windflower(
+        *("run", str(apps / "averaging"), "--state", str(state), "--limit", "2"),
+        *("-c", f"pause-file='{pause}'"),
+        name="run",
+    )
+    until(lambda: devices.err.count("work-started") == 2, "the devices to work")
+
+    assert 130 == run.end()
+    ended = until(lambda: events(state, "run-ended"), "the end of the run")
+    assert [(False, "a person stopped it")] == [(e["success"], e["reason"]) for e in ended]
+    again = programs.windflower(
+        *("run", str(apps / "averaging"), "--state", str(state), "--limit", "2"),
+        *("-c", "num-server-rounds=1"),
+        name="again",
+    )
+    assert 0 == again.wait(), again.err
+
+
 def test_devices_are_listed_by_their_last_heartbeat(programs: Programs, gateway: Program) -> None:
     card = gateway.last
     first = programs.agent("first", card["broker"], interval=300)

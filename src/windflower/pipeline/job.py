@@ -129,7 +129,11 @@ async def run_job(
         run = await _open(app, overrides, request, gateway.line)
         follower = _Follower(run, show, lines)
         following = asyncio.create_task(follower.follow())
-        code = await _execute(app, run, gateway, request, output, log)
+        try:
+            code = await _execute(app, run, gateway, request, output, log)
+        except asyncio.CancelledError:
+            await _stop(gateway.line, run)
+            raise
         await _until_ended(following, code)
         record = await asyncio.to_thread(gateway.line.run, run)
         return JobResult(
@@ -214,6 +218,14 @@ async def _execute(
         return await process.wait()
     finally:
         await end(process)
+
+
+async def _stop(line: SocketLine, run: str) -> None:
+    """End a run that a person stopped, so that its devices stop too."""
+    with suppress(GatewayUnavailable):
+        await asyncio.to_thread(
+            line.end_run, run, success=False, reason="a person stopped it", result={}
+        )
 
 
 @asynccontextmanager
