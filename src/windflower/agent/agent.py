@@ -113,6 +113,7 @@ class Agent:
         self._inputs: list[_Input] = []
         self._jobs: set[asyncio.Task[None]] = set()
         self._working: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serve until cancelled.
@@ -238,7 +239,7 @@ class Agent:
             case duty.Work(command):
                 self._working = self._job(self._work(command))
             case duty.StopWork():
-                self._job(self._stop_work())
+                self._stopping = self._job(self._stop_work(self._working))
             case duty.Upload(reply, grant) if reply.content.pack is not None:
                 self._job(self._upload(reply.id, reply.content.pack, grant))
             case duty.Publish(reply):
@@ -298,6 +299,8 @@ class Agent:
             self._put(_Input(lambda now: self._duty.uploaded(id_, now)))
 
     async def _work(self, command: Command) -> None:
+        if self._stopping is not None:
+            await self._stopping  # the worker is still busy with what was cancelled
         job = await self._make_job(command)
         if job is None:
             reason = f"{self._settings.device} lost a downloaded blob from its cache"
@@ -338,10 +341,10 @@ class Agent:
             secret=self._secret,
         )
 
-    async def _stop_work(self) -> None:
-        working = self._working
+    async def _stop_work(self, working: asyncio.Task[None] | None) -> None:
         if working is not None:
             working.cancel()
+            await asyncio.wait([working])
         await self._worker.stop()
 
     # ---------------------------------------------------------------------------- messages

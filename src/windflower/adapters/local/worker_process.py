@@ -57,8 +57,14 @@ class ProcessWorker:
         if self._channel is None:
             self._channel = await self._start()
             self._bundle = job.command.bundle
+        channel = self._channel
         try:
-            return _read_done(await self._channel.ask(_job_json(job)))
+            return _read_done(await channel.ask(_job_json(job)))
+        except asyncio.CancelledError:
+            # It is still at the old job: its answer must never be taken for that to the next.
+            channel.kill()
+            self._channel = None
+            raise
         except (OSError, asyncio.IncompleteReadError, MalformedMessage) as error:
             await self.stop()
             raise WorkerDied("the process that ran the app ended without an answer") from error
@@ -112,10 +118,13 @@ class _Channel:
         return await self._read()
 
     async def close(self) -> None:
-        self._writer.close()
+        self.kill()
         if self._process is not None:
             await end(self._process)
-        elif self._pid:
+
+    def kill(self) -> None:
+        self._writer.close()
+        if self._pid:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
 
@@ -135,7 +144,11 @@ async def _spawned() -> _Channel:
         )
     reader, writer = await asyncio.open_unix_connection(sock=ours)
     channel = _Channel(reader, writer, process)
-    await channel.greet()
+    try:
+        await channel.greet()
+    except BaseException:  # cancelled or cut off: nobody else knows of the process
+        await channel.close()
+        raise
     return channel
 
 

@@ -1,0 +1,86 @@
+"""Every worker answers the job that it was given, whatever became of the one before."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from samples import command
+
+from windflower.adapters.local.worker_process import ProcessWorker, WorkerPool
+from windflower.adapters.memory.events import EventList
+from windflower.flower.app_folder import AppFolder, make_bundle
+from windflower.flower.records import from_content, to_content
+from windflower.ports import Done, Job, Worker
+from windflower.wire.content import Content, Values
+
+APP = Path(__file__).parents[1] / "apps" / "averaging"
+
+
+@pytest.fixture(params=["process", "pooled"])
+async def worker(request: pytest.FixtureRequest) -> AsyncIterator[Worker]:
+    pool = WorkerPool(1, None, EventList())
+    held = ProcessWorker(None, EventList())
+    yield held if request.param == "process" else pool.turn()
+    await held.stop()
+    await pool.close()
+
+
+def job(folder: Path, seed: str, *, pause: Path | None = None) -> Job:
+    import numpy as np  # noqa: PLC0415
+    from flwr.app import Array, ArrayRecord, RecordDict  # noqa: PLC0415
+
+    ref, data = make_bundle(AppFolder.read(APP))
+    bundle = folder / "bundle"
+    bundle.write_bytes(data)
+    arrays = RecordDict({"arrays": ArrayRecord({"w": Array(np.zeros(8, dtype=np.float32))})})
+    config = Values("configs", (("pause-file", str(pause)),) if pause else ())
+    asked = replace(
+        command(), content=to_content(arrays, folder / "p"), bundle=ref, seed=seed, config=config
+    )
+    return Job(
+        command=asked,
+        bundle=bundle,
+        pack=None,
+        state=None,
+        node_config="partition-id=1 num-partitions=2",
+        update=folder / "update",
+        secret="",
+    )
+
+
+def bits(done: Done) -> bytes:
+    assert isinstance(done.result, Content), done.result
+    return from_content(done.result, None).array_records["arrays"]["w"].data
+
+
+async def test_a_worker_does_one_job_after_another(worker: Worker, tmp_path: Path) -> None:
+    first = bits(await worker.work(job(tmp_path, "1" * 16)))
+    again = bits(await worker.work(job(tmp_path, "1" * 16)))
+    other = bits(await worker.work(job(tmp_path, "2" * 16)))
+
+    assert first == again != other
+
+
+async def test_a_job_that_was_cancelled_never_answers_for_the_next(
+    worker: Worker, tmp_path: Path
+) -> None:
+    expected = bits(await worker.work(job(tmp_path, "2" * 16)))
+    pause = tmp_path / "pause"
+    pause.touch()
+    cut = asyncio.create_task(worker.work(job(tmp_path, "1" * 16, pause=pause)))
+    await asyncio.wait([cut], timeout=0.3)
+    cut.cancel()
+    await asyncio.wait([cut])
+    pause.unlink()
+
+    assert cut.cancelled()
+    assert expected == bits(await worker.work(job(tmp_path, "2" * 16)))
+
+
+async def test_a_worker_that_is_stopped_starts_afresh(worker: Worker, tmp_path: Path) -> None:
+    first = bits(await worker.work(job(tmp_path, "1" * 16)))
+    await worker.stop()
+
+    assert first == bits(await worker.work(job(tmp_path, "1" * 16)))
