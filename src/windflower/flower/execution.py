@@ -53,7 +53,7 @@ class Outcome:
         return summary
 
 
-def execute(app: AppFolder, line: RunLine, run: RunRecord) -> Outcome:
+def execute(app: AppFolder, line: RunLine, run: RunRecord, *, scratch: Path) -> Outcome:
     """Import the app and run it to its end.
 
     The random sources are seeded before the app is imported. Call it in a process of its own: what
@@ -70,7 +70,7 @@ def execute(app: AppFolder, line: RunLine, run: RunRecord) -> Outcome:
     server: ServerApp = load_component(app.path, app.server, ServerApp)
     outcome = Outcome()
     watcher = Watcher(_reporter(line, run, outcome))
-    grid = FleetGrid(line, run)
+    grid = FleetGrid(line, run, scratch=scratch)
     context = Context(
         run_id=run_integer(run.run),
         node_id=SUPERLINK_NODE,

@@ -6,7 +6,7 @@ is new is sent.
 """
 
 import hashlib
-import tempfile
+import secrets
 import threading
 import time
 from collections import Counter
@@ -46,13 +46,20 @@ class FleetGrid(Grid):
     Args:
         line: the gateway.
         run: the run that the app is executed for.
+        scratch: where packs are written; on the gateway's file system, which takes them over.
         wait_devices_s: an app that does nothing but ask for the fleet, over and over for so long,
             waits for devices that do not come.
     """
 
     def __init__(
-        self, line: RunLine, run: RunRecord, *, wait_devices_s: float = WAIT_DEVICES_S
+        self,
+        line: RunLine,
+        run: RunRecord,
+        *,
+        scratch: Path,
+        wait_devices_s: float = WAIT_DEVICES_S,
     ) -> None:
+        self._scratch = scratch
         self._line = line
         self._record = run
         self._run: Any = SimpleNamespace(run_id=run_integer(run.run), run=run.run)
@@ -183,8 +190,7 @@ class FleetGrid(Grid):
         packing = to_packing(records)
         if packing.size_bytes <= INLINE_PACK_BYTES:
             return pack_inline(packing)
-        with tempfile.NamedTemporaryFile(prefix="windflower-", delete=False) as file:
-            path = Path(file.name)
+        path = self._scratch / f"{secrets.token_hex(8)}.pack"
         try:
             ref = write_pack(packing, path)
             self._line.adopt(path, ref)

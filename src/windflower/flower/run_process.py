@@ -23,7 +23,7 @@ def main() -> int:
     line = SocketLine(Path(socket))
     record = line.run(run)
     try:
-        outcome = execute(AppFolder.read(Path(folder)), line, record)
+        outcome = execute(AppFolder.read(Path(folder)), line, record, scratch=Path(results))
         result = outcome.save(Path(results))
     except GatewayUnavailable as error:
         # The run stays open in the journal: it can be taken up again.

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -131,11 +132,15 @@ class SocketLine:
         self._waiting: dict[int, Future[Any]] = {}
         self._last = 0
         self._problem: GatewayUnavailable | None = None
-        threading.Thread(target=self._listen, name="line", daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, name="line", daemon=True)
+        self._listener.start()
 
     def close(self) -> None:
         """Hang up."""
-        self._socket.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # the gateway was faster
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._listener.join(CALL_S)
+        self._file.close()
         self._socket.close()
 
     # ------------------------------------------------------------------------ for the Grid

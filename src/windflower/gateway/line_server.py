@@ -95,6 +95,9 @@ class LineServer:
             answer["value"] = await self._answers[call["call"]](call["with"])
         except WindflowerError as error:
             answer["error"] = error_to_json(error)
+        except Exception as error:  # noqa: BLE001 - whoever called must not wait for ever
+            reason = f"the gateway could not do {call['call']}: {type(error).__name__}: {error}"
+            answer["error"] = error_to_json(WindflowerError(reason))
         writer.write(frame(answer))
 
     async def _watch(self, call: dict[str, Any], writer: asyncio.StreamWriter) -> None:

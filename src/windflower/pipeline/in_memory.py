@@ -182,7 +182,7 @@ async def _execute(
     )
     line = LoopLine(desk, asyncio.get_running_loop())
     with _private_modules(request.app):
-        outcome = await asyncio.to_thread(execute, request.app, line, run)
+        outcome = await asyncio.to_thread(execute, request.app, line, run, scratch=folder)
     summary = outcome.save(folder / "result")
     summary.pop("model-file", None)  # it goes with the folder
     await desk.end_run(run.run, success=True, reason="the ServerApp ended", result=summary)

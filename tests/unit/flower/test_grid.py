@@ -102,7 +102,7 @@ def echo(command: Command) -> RecordDict:
 
 def grid_of(line: ScriptedLine, **options: float) -> FleetGrid:
     set_identity(7)
-    return FleetGrid(line, RUN, **options)
+    return FleetGrid(line, RUN, scratch=line.folder, **options)
 
 
 def messages(records: RecordDict, *, group: str = "1", devices: Sequence[str] = DEVICES) -> Any:  # noqa: ANN401

@@ -1,6 +1,8 @@
 """A worker calls the app with what was sent, keeps its state, and makes data of what goes wrong."""
 
 import shutil
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,16 @@ from windflower.wire.content import Content
 from windflower.wire.messages import Failure
 
 APP = Path(__file__).parents[2] / "apps" / "averaging"
+
+
+@pytest.fixture(autouse=True)
+def _own_modules() -> Iterator[None]:
+    """A worker is a process of its own; here its app's modules go when the test ends."""
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+    for name in [name for name in sys.modules if name.partition(".")[0] == "averaging"]:
+        del sys.modules[name]
 
 
 def records(size: int = 10) -> RecordDict:

@@ -1,0 +1,102 @@
+"""Whoever calls the gateway gets an answer, or an error; nobody waits for ever."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from windflower.adapters.memory.blobs import MemoryBlobs
+from windflower.adapters.memory.events import EventList
+from windflower.adapters.memory.fleet import MemoryFleetLink
+from windflower.adapters.memory.journal import MemoryJournal
+from windflower.errors import (
+    BlobNotFound,
+    GatewayUnavailable,
+    LocalProtocolError,
+    NotEnoughDevices,
+    WindflowerError,
+)
+from windflower.gateway.desk import Desk, RunRequest
+from windflower.gateway.feed import Feed
+from windflower.gateway.fleet import Fleet, FleetPorts, SystemClock
+from windflower.gateway.line import SocketLine
+from windflower.gateway.line_server import LineServer
+from windflower.wire.blobs import BlobRef
+from windflower.wire.content import Values
+from windflower.wire.sealing import Signer
+
+REF = BlobRef("0" * 64, 3)
+REQUEST = RunRequest("app", REF, Values("configs", (("n", 1),)), 2**62, is_strict=False)
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[LineServer]:
+    link, journal, blobs = MemoryFleetLink(), MemoryJournal(), MemoryBlobs(tmp_path)
+    clock, feed = SystemClock(), Feed(EventList())
+    ports = FleetPorts(link, link.replies, link.presence, blobs, journal, clock)
+    fleet = Fleet(ports, signer=Signer(bytes(32)), feed=feed, broker="memory")
+    await fleet.start()
+    desk = Desk(fleet, journal=journal, blobs=blobs, clock=clock, feed=feed)
+    served = LineServer(desk, feed, tmp_path / "line.sock")
+    await served.start()
+    yield served
+    await served.stop()
+    await fleet.stop()
+
+
+async def line_to(tmp_path: Path) -> SocketLine:
+    return await asyncio.to_thread(SocketLine, tmp_path / "line.sock")
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_run_is_opened_read_and_ended(tmp_path: Path) -> None:
+    line = await line_to(tmp_path)
+    opened = await asyncio.to_thread(line.open_run, REQUEST)
+    await asyncio.to_thread(
+        line.end_run, opened.run, success=True, reason="done", result={"rounds": 1}
+    )
+    ended = await asyncio.to_thread(line.run, opened.run)
+    line.close()
+
+    assert (1, 1, 2**62, "open") == (opened.number, opened.epoch, opened.seed, opened.state)
+    assert (REQUEST.config, "done", {"rounds": 1}) == (ended.config, ended.state, ended.result)
+
+
+@pytest.mark.usefixtures("server")
+async def test_errors_cross_the_line_as_what_they_are(tmp_path: Path) -> None:
+    line = await line_to(tmp_path)
+    with pytest.raises(NotEnoughDevices, match="needs 2 devices, 0 online") as caught:
+        await asyncio.to_thread(line.wait_for_devices, 2, timeout_s=0)
+    with pytest.raises(BlobNotFound):
+        await asyncio.to_thread(line.locate, ["out/x"])
+    with pytest.raises(LocalProtocolError, match="there is no run nowhere"):
+        await asyncio.to_thread(line.run, "nowhere")
+    line.close()
+
+    assert (0, 2) == (caught.value.have, caught.value.need)
+
+
+@pytest.mark.usefixtures("server")
+async def test_what_the_gateway_did_not_expect_is_answered_too(tmp_path: Path) -> None:
+    line = await line_to(tmp_path)
+    with pytest.raises(WindflowerError, match="could not do adopt: FileNotFoundError"):
+        await asyncio.to_thread(line.adopt, tmp_path / "gone", REF)
+    line.close()
+
+
+async def test_a_gateway_that_goes_away_wakes_whoever_waits(
+    server: LineServer, tmp_path: Path
+) -> None:
+    line = await line_to(tmp_path)
+    waiting = asyncio.create_task(asyncio.to_thread(line.wait_for_devices, 1, timeout_s=60))
+    await asyncio.to_thread(line.devices)
+    await server.stop()
+    with pytest.raises(GatewayUnavailable, match="the gateway went away"):
+        await waiting
+    line.close()
+
+
+async def test_nobody_there(tmp_path: Path) -> None:
+    with pytest.raises(GatewayUnavailable, match="no gateway answers"):
+        await line_to(tmp_path)
