@@ -87,11 +87,11 @@ class Desk:
     async def open_run(self, request: RunRequest) -> RunRecord:
         """Begin a run."""
         record = self._new_run(request)
-        now = self._clock.now()
-        await self._journal.record([record], at=now)
+        # At once: were a later number opened first, its floor would end this run on devices.
+        self._fleet.open_run(record.run, number=record.number, epoch=record.epoch)
         self._runs[record.run] = record
         self._limits[record.run] = request.devices
-        self._fleet.open_run(record.run, number=record.number, epoch=record.epoch)
+        await self._journal.record([record], at=self._clock.now())
         self._feed.report(
             RunStarted(
                 run=record.run,
