@@ -44,7 +44,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--device-id", required=True, help="this device's name in the fleet")
     add("--node-config", default="", help="what the app is told of this device: 'key=value ...'")
     add("--state", type=Path, help="where the device keeps what it must not forget")
-    add("--interval", type=float, default=60.0, help="seconds between heartbeats (60)")
+    add("--interval", type=_interval, default=60.0, help="seconds between heartbeats (60)")
     add("--gateway-key", help="obey only this gateway (its public key, base64); else the first")
     add("--label", action="append", default=[], help="key=value, to tell devices apart by")
     add("--topic-prefix", default="", help="put before every MQTT topic")
@@ -55,6 +55,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--crew", type=int, help="serve so many simulated devices: DEVICE_ID-0000, -0001, ...")
     add("--crew-workers", type=int, default=2, help="how many of a crew work at a time (2)")
     return parser.parse_args(arguments)
+
+
+def _interval(text: str) -> float:
+    seconds = float(text)
+    if not 0.01 <= seconds <= 1e9:  # noqa: PLR2004 - what a heartbeat may say
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0.01 on")
+    return seconds
 
 
 class Quarters:
@@ -175,6 +182,9 @@ def main() -> int:
     except MalformedMessage as error:
         sys.stderr.write(f"windflower agent: --device-id: {error}\n")
         return 78
+    except OSError as error:
+        sys.stderr.write(f"windflower agent: {error}\n")
+        return ConfigError.exit_code
     except WindflowerError as error:
         sys.stderr.write(json.dumps({"event": "agent-stopped", "reason": str(error)}) + "\n")
         sys.stderr.write(f"windflower agent: {error}\n")

@@ -150,6 +150,8 @@ class Agent:
             task.cancel()
         await asyncio.gather(*everything, return_exceptions=True)
         await self._worker.stop()
+        # A goodbye in the words of the last will, which the broker drops when we close in order.
+        self._link.beat(self._heartbeat(duty.Beat("gone", None, (), (), ())))
         await self._link.close()
 
     # ------------------------------------------------------------------------------- inputs

@@ -37,7 +37,7 @@ async def show_demo(
         interval_s=2.0,
         name="watch",
     )
-    state.mkdir(parents=True, exist_ok=True)
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (state / "demo.log").open("wb") as log:
         if is_json:
             result = await run_job(request, lambda _: None, output=log, log=log)

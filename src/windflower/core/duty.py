@@ -398,17 +398,18 @@ class Duty:
         """Begin the next command that nothing holds up, if nothing is under way."""
         if any(task.stage in ("fetching", "working") for task in self._tasks.values()):
             return []
-        task = self._next_waiting()
-        if task is None:
-            return []
-        if now - task.received_at > task.command.ttl_s:
-            failure = Failure(MESSAGE_UNAVAILABLE, f"{self._device} had no time for it")
-            return [*self._answer(task, failure), *self._go_on(now)]
-        if not task.command.blobs:
-            return self._work(task, now)
-        task.stage = "fetching"
-        grants = tuple(task.grants.values())
-        return [Fetch(task.command.id, task.command.blobs, grants)]
+        effects: list[Effect] = []
+        while (task := self._next_waiting()) is not None:
+            if now - task.received_at > task.command.ttl_s:
+                failure = Failure(MESSAGE_UNAVAILABLE, f"{self._device} had no time for it")
+                effects += self._answer(task, failure)
+                continue
+            if not task.command.blobs:
+                return [*effects, *self._work(task, now)]
+            task.stage = "fetching"
+            grants = tuple(task.grants.values())
+            return [*effects, Fetch(task.command.id, task.command.blobs, grants)]
+        return effects
 
     def _next_waiting(self) -> _Task | None:
         """The first command that can begin; a run's own keep their order, runs do not wait."""

@@ -31,6 +31,9 @@ from windflower.wire.messages import Command, Failure, method_of
 
 WAIT_DEVICES_S: Final = 60.0
 
+PAUSE_S: Final = 5.0
+"""Flower's own wait asks every second: whoever asks more rarely does not wait for the fleet."""
+
 UNREADABLE: Final = 4
 UNKNOWN_NODE: Final = 5
 """Flower's error codes (flwr.common.constant.ErrorCode)."""
@@ -65,6 +68,7 @@ class FleetGrid(Grid):
         self._run: Any = SimpleNamespace(run_id=run_integer(run.run), run=run.run)
         self._wait_devices_s = wait_devices_s
         self._waits_since: float | None = None
+        self._asked_at = 0.0
         self._lock = threading.RLock()
         self._owner = threading.current_thread()
         self._rosters = 0
@@ -117,6 +121,9 @@ class FleetGrid(Grid):
 
     def _check_patience(self, online: int) -> None:
         now = time.monotonic()
+        if now - self._asked_at > PAUSE_S:
+            self._waits_since = None  # it did something else meanwhile
+        self._asked_at = now
         self._waits_since = self._waits_since or now
         if now - self._waits_since > self._wait_devices_s:
             self._waits_since = None
@@ -132,6 +139,7 @@ class FleetGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the answers that have arrived for these messages; never waits."""
+        self._waits_since = None
         wanted = list(message_ids)
         with self._lock:
             answers = [self._refusal(i) for i in wanted if i in self._refused]

@@ -179,11 +179,12 @@ def _failed(code: int, reason: str, begun: float) -> Done:
 
 def serve(connection: socket.socket) -> None:
     """Answer jobs on a socket until its other end closes."""
-    with connection, tempfile.TemporaryDirectory(prefix="windflower-app-") as folder:
-        trainer = Trainer(Path(folder))
+    with connection:
         file = connection.makefile("rb")
         connection.sendall(frame({"pid": os.getpid()}))
+        trainer: Trainer | None = None
         while (fields := read_frame(file)) is not None:
+            trainer = trainer or Trainer(Path(fields["folder"]))
             done = trainer.work(job_from_json(fields))
             connection.sendall(frame(done_to_json(done)))
 

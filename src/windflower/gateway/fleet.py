@@ -175,10 +175,6 @@ class Fleet:
         async with self._changed:
             await self._changed.wait()
 
-    def open_commands(self) -> list[Command]:
-        """Return the commands that wait for their reply."""
-        return list(self._exchanges.open_commands())
-
     # ----------------------------------------------------------------------------- inputs
 
     async def _hear(self) -> None:
@@ -241,6 +237,7 @@ class Fleet:
             else:
                 self._exchanges.disconnected()
                 self._feed.report(BrokerLost(broker=self._broker, reason=change.reason))
+            self._is_due.set()  # when there is something to judge has changed
 
     async def _tick(self) -> None:
         """Sleep until the next deadline, or until there is a nearer one."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
@@ -56,12 +57,12 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway_for(state: Path, options: list[str]) -> AsyncIterator[Gateway]:
+async def gateway_for(state: Path, broker: str | None) -> AsyncIterator[Gateway]:
     """Yield the gateway of a state folder, or one that lives as long as the block.
 
     Args:
         state: the state folder.
-        options: how `windflower serve` is to be started where no gateway runs.
+        broker: what a gateway that is started here connects to; None starts a broker too.
 
     Raises:
         WindflowerError: whatever stopped the new gateway from starting.
@@ -75,10 +76,17 @@ async def gateway_for(state: Path, options: list[str]) -> AsyncIterator[Gateway]
             line.close()
         return
     command = (sys.executable, "-m", "windflower.cli.main", "serve", "--state", str(state))
-    state.mkdir(parents=True, exist_ok=True)
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Not as an argument: whoever lists processes would read the broker's password.
+    environment = {**os.environ, **({"WINDFLOWER_BROKER": broker} if broker else {})}
     with (state / "gateway.log").open("ab") as log:
         process = await start(
-            *command, *options, "--format", "json", stdin=DEVNULL, stdout=PIPE, stderr=log
+            *command,
+            *("--format", "json"),
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=log,
+            env=environment,
         )
     try:
         card = await _card(process)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import sys
 import threading
 from asyncio.subprocess import DEVNULL
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
+from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.process import end, start
 from windflower.errors import ConfigError, GatewayUnavailable, RunFailed
 from windflower.flower.app_folder import AppFolder, make_bundle
@@ -113,8 +115,7 @@ async def run_job(
     app = AppFolder.read(request.app.absolute())
     overrides = app.override(request.overrides)
     async with AsyncExitStack() as stack:
-        options = ["--broker", request.broker] if request.broker else []
-        gateway = await stack.enter_async_context(gateway_for(request.state, options))
+        gateway = await stack.enter_async_context(gateway_for(request.state, request.broker))
         _check_broker(request, gateway)
         show({"event": "gateway-ready", "broker": gateway.card.broker, "ours": gateway.is_ours})
         count = request.devices
@@ -150,8 +151,9 @@ async def run_job(
 
 def _check_broker(request: JobRequest, gateway: Gateway) -> None:
     if request.broker and not gateway.is_ours:
-        shown = gateway.card.broker
-        if not shown.endswith(request.broker.rpartition("@")[2].rpartition("//")[2]):
+        shown, wanted = gateway.card.broker, BrokerAddress.parse(request.broker)
+        used = BrokerAddress.parse(shown)
+        if (used.host, used.port) != (wanted.host, wanted.port):
             raise ConfigError(
                 f"the gateway that runs on {request.state} uses {shown}: stop it, or leave --broker"
                 " out",
@@ -179,7 +181,7 @@ async def _open(
     app: AppFolder, overrides: dict[str, Any], request: JobRequest, line: SocketLine
 ) -> str:
     ref, data = make_bundle(app)
-    path = request.state / "bundle.part"
+    path = request.state / f"bundle-{secrets.token_hex(8)}.part"
     path.write_bytes(data)
     await asyncio.to_thread(line.adopt, path, ref)
     record = await asyncio.to_thread(

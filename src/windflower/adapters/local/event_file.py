@@ -32,10 +32,3 @@ class EventStream:
         """Write a line."""
         self._stream.write(json.dumps(line, separators=(",", ":")) + "\n")
         self._stream.flush()
-
-
-class NoEvents:
-    """Takes events and keeps none."""
-
-    def write(self, line: dict[str, object]) -> None:
-        """Drop a line."""

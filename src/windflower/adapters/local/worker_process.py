@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 from asyncio.subprocess import Process
 from base64 import b64decode, b64encode
@@ -102,6 +104,8 @@ class _Channel:
         self._writer = writer
         self._process = process
         self._pid = 0
+        # Ours, not the worker's: a worker that is killed cleans up nothing.
+        self._folder = tempfile.mkdtemp(prefix="windflower-app-")
 
     async def greet(self) -> "_Channel | None":
         """Hear who it is; None where a nursery may not fork."""
@@ -112,8 +116,8 @@ class _Channel:
         self._pid = greeting["pid"]
         return self
 
-    async def ask(self, value: object) -> Any:  # noqa: ANN401 - JSON is any
-        self._writer.write(frame(value))
+    async def ask(self, value: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON is any
+        self._writer.write(frame({**value, "folder": self._folder}))
         await self._writer.drain()
         return await self._read()
 
@@ -127,6 +131,7 @@ class _Channel:
         if self._pid:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     async def _read(self) -> Any:  # noqa: ANN401 - JSON is any
         prefix = await self._reader.readexactly(PREFIX_BYTES)
