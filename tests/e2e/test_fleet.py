@@ -1,11 +1,13 @@
 """A gateway that stays, with several runs and many devices."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import MOSQUITTO, Program, Programs, events, until
+from processes import MOSQUITTO, Program, Programs, children_of, events, until
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 
@@ -107,6 +109,29 @@ def test_a_run_that_a_person_stops_is_over_for_the_devices_too(
         name="again",
     )
     assert 0 == again.wait(), again.err
+
+
+def test_a_run_whose_process_was_killed_is_over_for_the_devices_too(
+    programs: Programs, gateway: Program, apps: Path, tmp_path: Path
+) -> None:
+    pause = tmp_path / "pause"
+    pause.touch()
+    devices = crew(programs, gateway, 2)
+    state = tmp_path / "state"
+    run = programs.windflower(
+        *("run", str(apps / "averaging"), "--state", str(state), "--limit", "2"),
+        *("-c", f"pause-file='{pause}'"),
+        name="run",
+    )
+    until(lambda: devices.err.count("work-started") == 2, "the devices to work")
+    (process,) = children_of(run.process.pid)
+    os.kill(process, signal.SIGKILL)
+
+    assert 65 == run.wait(), run.err
+    reason = "the run's process ended with code -9 and said nothing"
+    assert [(False, reason)] == [
+        (event["success"], event["reason"]) for event in events(state, "run-ended")
+    ]
 
 
 def test_devices_are_listed_by_their_last_heartbeat(programs: Programs, gateway: Program) -> None:

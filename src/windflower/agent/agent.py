@@ -112,6 +112,8 @@ class Agent:
         self._happened = asyncio.Event()
         self._inputs: list[_Input] = []
         self._jobs: set[asyncio.Task[None]] = set()
+        self._fetching = asyncio.Lock()
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._working: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
 
@@ -128,7 +130,9 @@ class Agent:
         listening = asyncio.create_task(self._listen())
         serving = asyncio.create_task(self._serve())
         try:
-            done, _ = await asyncio.wait((listening, serving), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                (listening, serving, self._broken), return_when=asyncio.FIRST_COMPLETED
+            )
             for task in done:
                 task.result()
         finally:
@@ -258,15 +262,23 @@ class Agent:
     def _job(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._jobs.add(task)
-        task.add_done_callback(self._jobs.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A job that broke in a way that nobody foresaw ends the agent: a restart mends more."""
+        self._jobs.discard(task)
+        problem = None if task.cancelled() else task.exception()
+        if problem is not None and not self._broken.done():
+            self._broken.set_exception(problem)
 
     async def _fetch(self, id_: str, blobs: Iterable[BlobRef], grants: Iterable[Grant]) -> None:
         by_key = {grant.key: grant for grant in grants if grant.method == "GET"}
         problem: FetchProblem | None = None
-        for ref in blobs:
-            if self._store.blob(ref) is None and problem is None:
-                problem = await self._fetch_one(ref, by_key.get(ref.key))
+        async with self._fetching:  # two downloads of one blob would write into one file
+            for ref in blobs:
+                if self._store.blob(ref) is None and problem is None:
+                    problem = await self._fetch_one(ref, by_key.get(ref.key))
         if problem is None:
             self._put(_Input(lambda now: self._duty.fetched(id_, now)))
         else:
@@ -302,7 +314,7 @@ class Agent:
 
     async def _work(self, command: Command) -> None:
         if self._stopping is not None:
-            await self._stopping  # the worker is still busy with what was cancelled
+            await asyncio.wait([self._stopping])  # the worker is still busy with what was cancelled
         job = await self._make_job(command)
         if job is None:
             reason = f"{self._settings.device} lost a downloaded blob from its cache"

@@ -7,7 +7,7 @@ app prints goes to standard output as it is.
 import sys
 from pathlib import Path
 
-from windflower.errors import GatewayUnavailable, WindflowerError
+from windflower.errors import GatewayUnavailable, RunFailed, WindflowerError
 from windflower.flower.app_folder import AppFolder
 from windflower.flower.execution import execute
 from windflower.gateway.line import SocketLine
@@ -28,10 +28,10 @@ def main() -> int:
     except GatewayUnavailable as error:
         # The run stays open in the journal: it can be taken up again.
         sys.stderr.write(f"windflower: {error}\n")
-        return 69
+        return error.exit_code
     except WindflowerError as error:
         line.end_run(run, success=False, reason=str(error), result=_problem(error))
-        return 65
+        return RunFailed.exit_code
     line.end_run(run, success=True, reason="the ServerApp ended", result=result)
     return 0
 

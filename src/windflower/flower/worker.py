@@ -21,7 +21,7 @@ from flwr.app import Context, Message, Metadata, RecordDict
 from flwr.clientapp import ClientApp
 
 from windflower.core.identity import node_of, run_integer
-from windflower.errors import AppError, MalformedMessage, WindflowerError
+from windflower.errors import AppError, ConfigError, MalformedMessage, WindflowerError
 from windflower.flower.app_folder import (
     AppFolder,
     ConfigValue,
@@ -67,7 +67,10 @@ class Trainer:
             state = _read_state(job.state)
         except MalformedMessage as error:
             return _failed(UNREADABLE, f"what arrived cannot be read: {error}", begun)
-        context = _context(job, app, state)
+        try:
+            context = _context(job, app, state)
+        except ConfigError as error:
+            return _failed(LOAD_FAILED, f"{job.command.client}: {error}", begun)
         message = _message(job.command, content)
         _seed(job)
         try:

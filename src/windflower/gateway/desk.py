@@ -121,12 +121,16 @@ class Desk:
     async def end_run(
         self, run: str, *, success: bool, reason: str, result: dict[str, Any]
     ) -> None:
-        """End a run for good and keep what it came to."""
-        record = self._runs[run]
+        """End a run for good and keep what it came to; a run that is over stays as it is."""
+        record = self.run(run)
+        if record.state != "open":
+            return
         ended = replace(record, state="done" if success else "failed", result=result)
         now = self._clock.now()
         await self._journal.record([ended], at=now)
         self._runs[run] = ended
+        for kept in (self._limits, self._cohorts, self._phases):
+            kept.pop(run, None)
         self._fleet.end_run(run)
         seconds = round(now - record.created_at, 3)
         self._feed.report(RunEnded(run=run, success=success, reason=reason, seconds=seconds))
@@ -136,6 +140,10 @@ class Desk:
         if run not in self._runs:
             raise LocalProtocolError(f"there is no run {run}")
         return self._runs[run]
+
+    def _check_open(self, run: str) -> None:
+        if self.run(run).state != "open":
+            raise LocalProtocolError(f"run {run} is over")
 
     # ------------------------------------------------------------------------------ devices
 
@@ -197,6 +205,7 @@ class Desk:
 
         The list is journaled before it is returned; asked again, it is the same.
         """
+        self._check_open(run)
         before = await self._journal.phase(run, phase)
         if before is None:
             await self._run_phase(run, phase, commands, timeout_s)
@@ -241,6 +250,7 @@ class Desk:
 
     async def push(self, run: str, commands: Sequence[Command]) -> None:
         """Ask devices without waiting for them."""
+        self._check_open(run)
         now = self._clock.now()
         ttl_s = max((command.ttl_s for command in commands), default=0.0)
         self._fleet.ask(commands, deadline=now + ttl_s, waits_for_offline=self.run(run).is_strict)

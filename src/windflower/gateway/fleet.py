@@ -16,7 +16,7 @@ from windflower.core import exchange
 from windflower.core.events import BrokerConnected, BrokerLost, MessageRefused
 from windflower.core.exchange import RECORDS, Effect, Exchanges
 from windflower.core.roster import Presence, Roster
-from windflower.errors import BrokerUnavailable, MalformedMessage
+from windflower.errors import BrokerUnavailable, MalformedMessage, RunFailed
 from windflower.gateway.feed import Feed
 from windflower.ports import Blobs, Clock, Commands, Delivery, Intake, Journal, Memory
 from windflower.wire.blobs import Grant
@@ -87,6 +87,7 @@ class Fleet:
             BrokerUnavailable: no broker answers.
             BrokerRefused: the broker does not let us in.
         """
+        self._broken = asyncio.get_running_loop().create_future()
         memory = await self._ports.journal.recall()
         self._restore(memory)
         await self._ports.commands.open()
@@ -105,7 +106,8 @@ class Fleet:
 
     async def failed(self) -> BaseException:
         """Wait until one of the tasks dies of a bug or a full disk, and return why."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        watched: list[asyncio.Future[None]] = [*self._tasks, self._broken]
+        done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         return next(iter(done)).exception() or RuntimeError("a task of the gateway ended")
 
     def _restore(self, memory: Memory) -> None:
@@ -139,6 +141,11 @@ class Fleet:
     def end_run(self, run: str) -> None:
         """Forget a run; its devices are told to stop."""
         self._apply(self._exchanges.end_run(run, self._ports.clock.now()))
+        over = RunFailed(f"run {run} was ended")
+        for id_ in [i for i, c in self._open_commands.items() if c.run == run]:
+            for wait in self._waiting.pop(id_, []):
+                if not wait.over.done():
+                    wait.over.set_exception(over)
         self._settled = {i: r for i, r in self._settled.items() if r != run}
         self._open_commands = {i: c for i, c in self._open_commands.items() if c.run != run}
 
@@ -161,7 +168,11 @@ class Fleet:
         return id_ in self._settled
 
     async def settled(self, ids: Iterable[str]) -> None:
-        """Wait until all these exchanges are settled; their deadlines bound the wait."""
+        """Wait until all these exchanges are settled; their deadlines bound the wait.
+
+        Raises:
+            RunFailed: the run was ended meanwhile.
+        """
         left = {i for i in ids if i not in self._settled}
         if not left:
             return
@@ -287,7 +298,7 @@ class Fleet:
             case exchange.Inspect(reply):
                 task = asyncio.create_task(self._inspect(reply))
                 self._inspections.add(task)
-                task.add_done_callback(self._inspections.discard)
+                task.add_done_callback(self._inspected)
             case exchange.Settle(id_):
                 self._settle(id_)
             case exchange.Report(event):
@@ -321,6 +332,13 @@ class Fleet:
         )
         put = blobs.grant("PUT", command.reply_key, size_bytes=UPDATE_BYTES, ttl_s=GRANT_S)
         return (*gets, put)
+
+    def _inspected(self, task: asyncio.Task[None]) -> None:
+        """A disk that cannot be read fails the gateway: its exchange would wait for ever."""
+        self._inspections.discard(task)
+        problem = None if task.cancelled() else task.exception()
+        if problem is not None and not self._broken.done():
+            self._broken.set_exception(problem)
 
     async def _inspect(self, reply: Reply) -> None:
         pack = reply.content.pack

@@ -133,8 +133,11 @@ async def run_job(
         try:
             code = await _execute(app, run, gateway, request, output, log)
         except asyncio.CancelledError:
-            await _stop(gateway.line, run)
+            await _end(gateway.line, run, "a person stopped it")
             raise
+        if code != GatewayUnavailable.exit_code:  # nothing, where the process ended the run
+            reason = f"the run's process ended with code {code} and said nothing"
+            await _end(gateway.line, run, reason)
         await _until_ended(following, code)
         record = await asyncio.to_thread(gateway.line.run, run)
         return JobResult(
@@ -222,12 +225,10 @@ async def _execute(
         await end(process)
 
 
-async def _stop(line: SocketLine, run: str) -> None:
-    """End a run that a person stopped, so that its devices stop too."""
+async def _end(line: SocketLine, run: str, reason: str) -> None:
+    """End a run whose process did not, so that its devices stop too."""
     with suppress(GatewayUnavailable):
-        await asyncio.to_thread(
-            line.end_run, run, success=False, reason="a person stopped it", result={}
-        )
+        await asyncio.to_thread(line.end_run, run, success=False, reason=reason, result={})
 
 
 @asynccontextmanager
@@ -281,6 +282,6 @@ async def _until_ended(following: "asyncio.Task[None]", code: int) -> None:
         async with asyncio.timeout(END_S):
             await following
     except TimeoutError:
-        if code == 69:  # noqa: PLR2004 - EX_UNAVAILABLE, as the run's process says
+        if code == GatewayUnavailable.exit_code:
             raise GatewayUnavailable("the gateway went away while the run was under way") from None
         raise RunFailed(f"the run's process ended with code {code} and said nothing") from None

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from samples import command
 
 from windflower.adapters.memory.blobs import MemoryBlobs
 from windflower.adapters.memory.events import EventList
@@ -61,6 +62,25 @@ async def test_a_run_is_opened_read_and_ended(tmp_path: Path) -> None:
 
     assert (1, 1, 2**62, "open") == (opened.number, opened.epoch, opened.seed, opened.state)
     assert (REQUEST.config, "done", {"rounds": 1}) == (ended.config, ended.state, ended.result)
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_run_that_is_over_asks_nobody_and_stays_as_it_ended(tmp_path: Path) -> None:
+    line = await line_to(tmp_path)
+    opened = await asyncio.to_thread(line.open_run, REQUEST)
+    asked = command(run=opened.run)
+    for success in (True, False):
+        await asyncio.to_thread(
+            line.end_run, opened.run, success=success, reason="x", result={"rounds": 1}
+        )
+    with pytest.raises(LocalProtocolError, match="is over"):
+        await asyncio.to_thread(line.ask, opened.run, "phase", [asked], timeout_s=1)
+    with pytest.raises(LocalProtocolError, match="is over"):
+        await asyncio.to_thread(line.push, opened.run, [asked])
+    ended = await asyncio.to_thread(line.run, opened.run)
+    line.close()
+
+    assert ("done", {"rounds": 1}) == (ended.state, ended.result)
 
 
 @pytest.mark.usefixtures("server")

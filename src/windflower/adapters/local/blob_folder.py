@@ -29,6 +29,7 @@ from windflower.wire.content import blob_ref
 SMALL_BYTES: Final = 1 << 20
 """A larger upload is a file of its own."""
 
+_NUMBERS_CHARS: Final = 40
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS blobs (
     key TEXT PRIMARY KEY, digest TEXT NOT NULL, data BLOB NOT NULL
@@ -120,7 +121,10 @@ class BlobFolder:
 
     def is_granted(self, method: str, key: str, *, size: str, expires: str, given: str) -> bool:
         """Return whether a request carries a signature that we made, still in time."""
-        if not (size.isascii() and size.isdigit() and expires.isascii() and expires.isdigit()):
+        numbers = size + expires
+        if not (numbers.isascii() and size.isdigit() and expires.isdigit() and given.isascii()):
+            return False
+        if len(numbers) > _NUMBERS_CHARS:
             return False
         expected = self._sign(method, key, int(size), int(expires))
         return hmac.compare_digest(expected, given) and time.time() < int(expires)
