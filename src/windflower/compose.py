@@ -46,7 +46,6 @@ class StateFolder:
         self.journal = self.path / "journal.db"
         self.blobs = self.path / "blobs"
         self.broker = self.path / "broker"
-        self.runs = self.path / "runs"
         self.events = self.path / "events.jsonl"
         self.card = self.path / "gateway.json"
         self.lock = self.path / "gateway.lock"
@@ -97,6 +96,7 @@ class RunningGateway:
         feed: its events.
         broker: the broker's address.
         broker_name: mosquitto or iotcore where it is our own, else "external".
+        keeping: keeps our own broker alive; ends only if that cannot be done.
     """
 
     fleet: Fleet
@@ -104,6 +104,7 @@ class RunningGateway:
     feed: Feed
     broker: BrokerAddress
     broker_name: str
+    keeping: asyncio.Task[None] | None
 
 
 @asynccontextmanager
@@ -122,7 +123,9 @@ async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
             async with _gateway(settings, state, broker) as gateway:
                 yield gateway
         finally:
-            if broker.own is not None:
+            if broker.own is not None and broker.keeping is not None:
+                broker.keeping.cancel()
+                await asyncio.wait([broker.keeping])
                 await broker.own.stop()
 
 
@@ -131,20 +134,21 @@ class _Broker:
     address: BrokerAddress
     name: str
     own: LocalBroker | None
+    keeping: asyncio.Task[None] | None
 
 
 async def _start_broker(settings: Settings, state: StateFolder) -> _Broker:
     if settings.broker is None:
         own = LocalBroker(state.broker, port=settings.broker_port)
         address = await own.start()
-        return _Broker(address, own.name, own)
+        return _Broker(address, own.name, own, asyncio.create_task(own.keep()))
     address = BrokerAddress.parse(
         settings.broker,
         ca=settings.broker_ca,
         certificate=settings.broker_certificate,
         key=settings.broker_key,
     )
-    return _Broker(address, "external", None)
+    return _Broker(address, "external", None, None)
 
 
 @asynccontextmanager
@@ -181,7 +185,7 @@ async def _gateway(
         await server.start()
         feed.report(GatewayStarted(broker=str(broker.address), blobs=blobs.base_url))
         write_durably(state.card, _card(state.socket, broker, blobs.base_url, signer.public_key))
-        yield RunningGateway(fleet, desk, feed, broker.address, broker.name)
+        yield RunningGateway(fleet, desk, feed, broker.address, broker.name, broker.keeping)
     finally:
         state.card.unlink(missing_ok=True)
         await server.stop()
@@ -240,8 +244,13 @@ async def serve_until(gateway: RunningGateway, stop: asyncio.Event) -> None:
     """Serve until told to stop; raises what ended the gateway if it was something else."""
     failed = asyncio.create_task(gateway.fleet.failed())
     stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait((failed, stopped), return_when=asyncio.FIRST_COMPLETED)
+    watched: list[asyncio.Task[Any]] = [failed, stopped]
+    if gateway.keeping is not None:
+        watched.append(gateway.keeping)
+    await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
+    if gateway.keeping is not None and gateway.keeping.done():
+        gateway.keeping.result()
     if failed.done():
         raise failed.result()
     failed.cancel()

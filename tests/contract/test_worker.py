@@ -14,6 +14,7 @@ from windflower.flower.app_folder import AppFolder, make_bundle
 from windflower.flower.records import from_content, to_content
 from windflower.ports import Done, Job, Worker
 from windflower.wire.content import Content, Values
+from windflower.wire.frames import frame
 
 APP = Path(__file__).parents[1] / "apps" / "averaging"
 
@@ -77,6 +78,26 @@ async def test_a_job_that_was_cancelled_never_answers_for_the_next(
 
     assert cut.cancelled()
     assert expected == bits(await worker.work(job(tmp_path, "2" * 16)))
+
+
+async def test_a_nursery_that_may_not_fork_leaves_the_agent_to_spawn(tmp_path: Path) -> None:
+    nursery = tmp_path / "nursery.sock"
+
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frame({"refused": "the nursery has 2 threads"}))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_unix_server(refuse, path=str(nursery))
+    events = EventList()
+    worker = ProcessWorker(nursery, events)
+    done = await worker.work(job(tmp_path, "1" * 16))
+    await worker.stop()
+    server.close()
+
+    assert 32 < len(bits(done))
+    assert ["spawned"] == [line["how"] for line in events.of("worker-started")]
+    assert 0 < events.of("worker-started")[0]["seconds"]
 
 
 async def test_a_worker_that_is_stopped_starts_afresh(worker: Worker, tmp_path: Path) -> None:

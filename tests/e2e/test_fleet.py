@@ -86,52 +86,66 @@ def test_runs_at_the_same_time_never_see_each_others_replies(
     assert max(a[0], b[0]) < min(a[-1], b[-1])  # they did overlap
 
 
-def test_a_run_that_a_person_stops_is_over_for_the_devices_too(
-    programs: Programs, gateway: Program, apps: Path, tmp_path: Path
-) -> None:
+@pytest.fixture
+def held_run(programs: Programs, gateway: Program, apps: Path, tmp_path: Path) -> Program:
+    """A run whose two devices work until the file `pause` is gone."""
     pause = tmp_path / "pause"
     pause.touch()
     devices = crew(programs, gateway, 2)
-    state = tmp_path / "state"
     run = programs.windflower(
-        *("run", str(apps / "averaging"), "--state", str(state), "--limit", "2"),
-        *("-c", f"pause-file='{pause}'"),
+        *("run", str(apps / "averaging"), "--state", str(tmp_path / "state"), "--limit", "2"),
+        *("-c", f"pause-file='{pause}'", "--seed", "4", "--strict", "--format", "json"),
         name="run",
     )
     until(lambda: devices.err.count("work-started") == 2, "the devices to work")
+    return run
 
-    assert 130 == run.end()
-    ended = until(lambda: events(state, "run-ended"), "the end of the run")
-    assert [(False, "a person stopped it")] == [(e["success"], e["reason"]) for e in ended]
-    again = programs.windflower(
-        *("run", str(apps / "averaging"), "--state", str(state), "--limit", "2"),
-        *("-c", "num-server-rounds=1"),
-        name="again",
+
+def small_run(programs: Programs, apps: Path, name: str) -> Program:
+    return programs.windflower(
+        *("run", str(apps / "averaging"), "--state", str(programs.folder / "state")),
+        *("--limit", "2", "--seed", "4", "--strict", "--format", "json"),
+        name=name,
     )
+
+
+def how_it_ended(state: Path) -> list[tuple[bool, str]]:
+    ended = until(lambda: events(state, "run-ended"), "the end of the run")
+    return [(event["success"], event["reason"]) for event in ended]
+
+
+def test_a_run_that_a_person_stops_is_over_for_the_devices_too(
+    programs: Programs, held_run: Program, apps: Path, tmp_path: Path
+) -> None:
+    assert 130 == held_run.end()
+    assert [(False, "a person stopped it")] == how_it_ended(tmp_path / "state")
+
+    again = small_run(programs, apps, "again")
     assert 0 == again.wait(), again.err
 
 
 def test_a_run_whose_process_was_killed_is_over_for_the_devices_too(
-    programs: Programs, gateway: Program, apps: Path, tmp_path: Path
+    held_run: Program, tmp_path: Path
 ) -> None:
-    pause = tmp_path / "pause"
-    pause.touch()
-    devices = crew(programs, gateway, 2)
-    state = tmp_path / "state"
-    run = programs.windflower(
-        *("run", str(apps / "averaging"), "--state", str(state), "--limit", "2"),
-        *("-c", f"pause-file='{pause}'"),
-        name="run",
-    )
-    until(lambda: devices.err.count("work-started") == 2, "the devices to work")
-    (process,) = children_of(run.process.pid)
+    (process,) = children_of(held_run.process.pid)
     os.kill(process, signal.SIGKILL)
 
-    assert 65 == run.wait(), run.err
+    assert 65 == held_run.wait(), held_run.err
     reason = "the run's process ended with code -9 and said nothing"
-    assert [(False, reason)] == [
-        (event["success"], event["reason"]) for event in events(state, "run-ended")
-    ]
+    assert [(False, reason)] == how_it_ended(tmp_path / "state")
+
+
+def test_a_gateways_own_broker_that_dies_is_started_again_and_nothing_is_lost(
+    programs: Programs, gateway: Program, held_run: Program, apps: Path, tmp_path: Path
+) -> None:
+    os.kill(gateway.last["broker-pid"], signal.SIGKILL)
+    until(lambda: events(tmp_path / "state", "broker-lost"), "the gateway to notice")
+    (tmp_path / "pause").unlink()  # the devices answer while nobody hears them
+
+    assert 0 == held_run.wait(), held_run.err
+    undisturbed = small_run(programs, apps, "undisturbed")
+    assert 0 == undisturbed.wait(), undisturbed.err
+    assert undisturbed.last["model-hash"] == held_run.last["model-hash"]
 
 
 def test_devices_are_listed_by_their_last_heartbeat(programs: Programs, gateway: Program) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from windflower.core import duty
 from windflower.core.duty import Duty, Effect, FetchProblem, heartbeat_of
@@ -34,14 +34,6 @@ from windflower.ports import (
 )
 from windflower.wire.blobs import BlobRef, Grant
 from windflower.wire.messages import Command, Control, Envelope, Failure
-
-STORING: Final = (
-    duty.KeepCommand,
-    duty.KeepReply,
-    duty.KeepStart,
-    duty.Forget,
-    duty.ForgetBelow,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +220,7 @@ class Agent:
         """Carry out effects in order; neighbours that store share a commit."""
         storing: list[Effect] = []
         for effect in effects:
-            if isinstance(effect, STORING):
+            if isinstance(effect, duty.STORING):
                 storing.append(effect)
                 continue
             if storing and not isinstance(effect, duty.Note):

@@ -137,6 +137,8 @@ Effect = (
     | Publish | Beat | Note
 )  # fmt: skip
 
+STORING: Final = (KeepCommand, KeepReply, KeepStart, Forget, ForgetBelow)
+
 FetchProblem = Literal["refused", "unreachable", "damaged"]
 """refused: the grant is dead. unreachable: nobody answered. damaged: other bytes than named."""
 

@@ -116,11 +116,6 @@ def parse_config(text: str, *, key: str) -> dict[str, ConfigValue]:
         ) from error
 
 
-def load_defaults(folder: Path) -> dict[str, ConfigValue]:
-    """Return the run configuration's defaults of an app that was unpacked."""
-    return dict(AppFolder.read(folder).config)
-
-
 def fuse(defaults: Mapping[str, ConfigValue], given: Mapping[str, Any]) -> dict[str, ConfigValue]:
     """Put overrides over defaults; an int given for a float becomes one."""
     fused = dict(defaults)

@@ -7,14 +7,17 @@ import shutil
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.process import end, start
+from windflower.core.backoff import wait_s
 from windflower.errors import BrokerUnavailable, ConfigError, PortTaken
 
 START_S: Final = 15.0
+TRIES: Final = 5
 
 _MOSQUITTO: Final = """\
 # Written by windflower at each start of its own broker.
@@ -95,13 +98,29 @@ class LocalBroker:
         with log.open("ab") as output:
             self._process = await start(*command, stdin=DEVNULL, stdout=output, stderr=output)
         await self._until_it_answers(port, log)
+        self._port = port
         return BrokerAddress("127.0.0.1", port)
 
-    async def wait(self) -> int:
-        """Return its exit code when it ends."""
-        if self._process is None:
-            raise BrokerUnavailable("the broker was not started")
-        return await self._process.wait()
+    async def keep(self) -> None:
+        """Start it again whenever it ends, on the same port, until cancelled.
+
+        Raises:
+            BrokerUnavailable: it ended and would not start again.
+        """
+        while self._process is not None:
+            await self._process.wait()
+            await self._start_again()
+
+    async def _start_again(self) -> None:
+        for failures in range(1, TRIES + 1):
+            await asyncio.sleep(wait_s(failures))
+            with suppress(BrokerUnavailable, PortTaken):
+                await self.start()
+                return
+        raise BrokerUnavailable(
+            f"{self.name} on port {self._port} ended and did not start again in {TRIES} tries:"
+            f" see {self._folder / 'broker.log'}"
+        )
 
     async def stop(self) -> None:
         """End it."""

@@ -50,15 +50,6 @@ CREATE TABLE IF NOT EXISTS facts (
 """
 
 
-_STORING: Final = (
-    duty.KeepCommand,
-    duty.KeepReply,
-    duty.KeepStart,
-    duty.Forget,
-    duty.ForgetBelow,
-)
-
-
 class DeviceStores:
     """The file and the blob cache that the devices of one process share.
 
@@ -127,7 +118,7 @@ class DeviceStore:
 
     async def carry_out(self, effects: Sequence[duty.Effect], state: bytes | None) -> None:
         """Commit all storing effects among these, with the app's new state."""
-        storing = [e for e in effects if isinstance(e, _STORING)]
+        storing = [e for e in effects if isinstance(e, duty.STORING)]
         if any(isinstance(e, duty.KeepReply) and e.reply.path for e in storing):
             # The update's file was synced by the worker; that it has a name is the folder's.
             await asyncio.to_thread(make_durable, self._shared.updates)
