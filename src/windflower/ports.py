@@ -140,7 +140,7 @@ class RunRecord:
     Attributes:
         run: its id.
         number: its number in the fleet.
-        epoch: how often it was begun.
+        epoch: of the gateway under which it was begun, or begun again, last.
         app: the app's name.
         bundle: the app as it was sent to the devices.
         seed: what all its random sources derive from.
@@ -219,6 +219,13 @@ class PullRecord:
     ids: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """A gateway began, or a run began again: no later one may use this epoch or a lower one."""
+
+    epoch: int
+
+
 Entry = (
     exchange.RecordCommands
     | exchange.RecordReply
@@ -227,6 +234,7 @@ Entry = (
     | PhaseRecord
     | RosterRecord
     | PullRecord
+    | EpochRecord
     | Presence
 )
 
@@ -262,6 +270,7 @@ class Memory:
     settled: tuple[Settlement, ...]
     presences: tuple[Presence, ...]
     last_number: int
+    last_epoch: int
 
 
 class Journal(Protocol):

@@ -11,7 +11,7 @@ from windflower.adapters.local.journal import SqliteJournal
 from windflower.adapters.memory.journal import MemoryJournal
 from windflower.core.exchange import RecordCommands, RecordMissing, RecordReply
 from windflower.core.roster import Presence
-from windflower.ports import Journal, PhaseRecord, PullRecord, RosterRecord, RunRecord
+from windflower.ports import EpochRecord, Journal, PhaseRecord, PullRecord, RosterRecord, RunRecord
 from windflower.wire.blobs import BlobRef
 from windflower.wire.content import Values
 from windflower.wire.messages import Failure
@@ -45,12 +45,13 @@ async def test_an_empty_journal_remembers_nothing(reopen: Reopen) -> None:
     memory = await journal.recall()
     await journal.close()
 
-    assert ((), (), (), (), 0) == (
+    assert ((), (), (), (), 0, 0) == (
         memory.runs,
         memory.open,
         memory.settled,
         memory.presences,
         memory.last_number,
+        memory.last_epoch,
     )
 
 
@@ -143,3 +144,11 @@ async def test_the_last_presence_of_a_device_counts(reopen: Reopen) -> None:
     assert {"d1": 5.0, "d2": 1.0} == {p.device: p.heard_at for p in memory.presences}
     assert {"d1": False, "d2": True} == {p.device: p.is_online for p in memory.presences}
     assert {"site": "a"} == memory.presences[0].labels
+
+
+async def test_the_highest_epoch_comes_back(reopen: Reopen) -> None:
+    journal = reopen()
+    await journal.record([EpochRecord(3), EpochRecord(2)], at=1.0)
+    memory = await reopen().recall()
+
+    assert 3 == memory.last_epoch

@@ -1,6 +1,7 @@
 """Every device store keeps what it is given, and gives back the same after a restart."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,15 @@ from samples import command, failed, reply
 
 from windflower.adapters.local.device_store import DeviceStores
 from windflower.adapters.memory.store import MemoryStore
-from windflower.core.duty import Forget, ForgetBelow, KeepCommand, KeepReply, KeepStart
+from windflower.core.duty import (
+    Drop,
+    Forget,
+    ForgetBelow,
+    KeepCommand,
+    KeepReply,
+    KeepStart,
+    Kept,
+)
 from windflower.ports import Store
 from windflower.wire.content import blob_ref
 
@@ -72,6 +81,24 @@ async def test_what_is_forgotten_is_remembered_as_done(reopen: Reopen) -> None:
         (row.command.id, row.is_acknowledged, row.reply) for row in kept
     ]
     assert not store.update(asked.id).exists()
+
+
+async def test_what_was_cancelled_is_done_for_its_epoch_and_new_for_a_later_one(
+    reopen: Reopen,
+) -> None:
+    asked, again = command(), replace(command(), epoch=3)
+    store = reopen()
+    await store.open()
+    await store.carry_out([KeepCommand(asked), Drop((asked.id,), 2)], None)
+    dropped, _ = await reopen().open()
+    await store.carry_out([KeepCommand(replace(asked, epoch=2))], None)
+    still_dropped, _ = await reopen().open()
+    await store.carry_out([KeepCommand(again)], None)
+    revived, _ = await reopen().open()
+
+    assert [(True, 2)] == [(row.is_acknowledged, row.cancelled_by) for row in dropped]
+    assert dropped == still_dropped
+    assert [Kept(again)] == list(revived)
 
 
 async def test_below_the_floor_nothing_is_left(reopen: Reopen) -> None:

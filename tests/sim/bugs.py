@@ -11,9 +11,9 @@ from typing import Final, TypeVar
 from sim.parts import SOUND, Parts
 from windflower.core.duty import (
     Beat,
+    Drop,
     Duty,
     FetchProblem,
-    Forget,
     KeepCommand,
     KeepReply,
     KeepStart,
@@ -226,6 +226,18 @@ class _DoesDuplicatesAgain(Duty):
         return super().ordered(command, grants, now)
 
 
+class _ObeysAnyControl(Duty):
+    """A gateway that was paused is obeyed when it cancels or acknowledges."""
+
+    def _heeded(self, control: Control) -> list[str]:
+        return [i for i in control.ids if i in self._tasks]
+
+    def _objection(self, command: Command) -> str | None:
+        if command.id in self._done:
+            return "it was done"
+        return super()._objection(command)
+
+
 class _TrustsOlderGateways(Duty):
     def _learn(self, command: Command) -> list[DeviceEffect]:
         effects = super()._learn(command)
@@ -286,16 +298,16 @@ class _QueuesBehindOtherRuns(Duty):
 class _CancelsInMemory(Duty):
     """What is cancelled stays on the disk, and comes back with the next start."""
 
-    def _cancelled(self, ids: Iterable[str]) -> list[DeviceEffect]:
-        return [e for e in super()._cancelled(ids) if not isinstance(e, Forget)]
+    def _cancelled(self, ids: Iterable[str], epoch: int) -> list[DeviceEffect]:
+        return [e for e in super()._cancelled(ids, epoch) if not isinstance(e, Drop)]
 
 
 class _CancelsForAMoment(Duty):
     """What is cancelled is begun anew when a duplicate of it comes late."""
 
-    def _cancelled(self, ids: Iterable[str]) -> list[DeviceEffect]:
+    def _cancelled(self, ids: Iterable[str], epoch: int) -> list[DeviceEffect]:
         cancelled = tuple(ids)
-        effects = super()._cancelled(cancelled)
+        effects = super()._cancelled(cancelled, epoch)
         for id_ in cancelled:
             self._done.pop(id_, None)
         return effects
@@ -385,6 +397,7 @@ BUGS: Final = {
     "done-forgotten": Bug("a restart forgets what was done", replace(SOUND, remembers_done=False)),
     "outbox-forgotten": Bug("a restart forgets what was answered", _device(_ForgetsItsOutbox)),
     "no-fencing": Bug("an older gateway is obeyed", _device(_TrustsOlderGateways)),
+    "no-fencing-of-controls": Bug("an older gateway may cancel", _device(_ObeysAnyControl)),
     "no-floor": Bug("a run that is over is worked for", _device(_IgnoresTheFloor)),
     "state-early": Bug("state is written before the reply", replace(SOUND, commits_state="before")),
     "state-late": Bug("state is written after the reply", replace(SOUND, commits_state="after")),

@@ -10,7 +10,9 @@ from sim.process import Process
 from sim.world import Violation
 from windflower.core.duty import (
     STARTS,
+    STORING,
     Beat,
+    Drop,
     Effect,
     Fetch,
     FetchProblem,
@@ -30,7 +32,6 @@ from windflower.core.duty import (
 from windflower.core.events import Event, MessageRefused
 from windflower.wire.messages import Command, Control, Heartbeat, Reply
 
-_RECORDS: Final = (KeepCommand, KeepReply, KeepStart, Forget, ForgetBelow)
 _SOON_S: Final = 0.001
 
 
@@ -43,6 +44,7 @@ class Row:
     pack: bytes | None = None
     is_acknowledged: bool = False
     starts: int = 0
+    cancelled_by: int | None = None
 
 
 @dataclass(slots=True)
@@ -98,7 +100,7 @@ class DeviceNode(Process[Effect]):
         self.link.start(will=self._heartbeat(Beat("gone", None, (), (), ())).to_bytes())
         remembers = self.place.parts.remembers_done
         kept = [
-            Kept(r.command, r.reply, r.is_acknowledged, r.starts)
+            Kept(r.command, r.reply, r.is_acknowledged, r.starts, r.cancelled_by)
             for r in self.disk.rows.values()
             if remembers or not r.is_acknowledged
         ]
@@ -178,14 +180,14 @@ class DeviceNode(Process[Effect]):
     # ------------------------------------------------------------------------------ records
 
     def is_record(self, effect: Effect) -> bool:
-        return isinstance(effect, _RECORDS)
+        return isinstance(effect, STORING)
 
     def write(self, effect: Effect) -> None:
         match effect:
             case KeepCommand(command):
                 self.world.note(self.name, f"keeps {command.method} {command.id[:6]}")
                 self.place.oracle.command_kept(self.name, command, floor=self.disk.floor)
-                self.disk.rows.setdefault(command.id, Row(command))
+                self._write_command(command)
             case KeepReply(reply, _):
                 self._write_reply(reply)
             case KeepStart(id_) if id_ in self.disk.rows:
@@ -194,11 +196,19 @@ class DeviceNode(Process[Effect]):
             case KeepStart():
                 pass  # a planted bug works before it keeps the command
             case Forget(ids):
-                self._write_forget(ids)
+                self._write_forget(ids, None)
+            case Drop(ids, epoch):
+                self._write_forget(ids, epoch)
             case ForgetBelow(number):
                 self._write_floor(number)
             case _:
                 raise AssertionError(effect)
+
+    def _write_command(self, command: Command) -> None:
+        row = self.disk.rows.get(command.id)
+        is_revived = row is not None and row.cancelled_by is not None
+        if row is None or (is_revived and (row.cancelled_by or 0) < command.epoch):
+            self.disk.rows[command.id] = Row(command)
 
     def _write_reply(self, reply: Reply) -> None:
         self.world.note(self.name, f"keeps its reply {reply.id[:6]}")
@@ -217,12 +227,16 @@ class DeviceNode(Process[Effect]):
     def _write_state(self, run: str, state: str) -> None:
         self.disk.states[run] = state
 
-    def _write_forget(self, ids: tuple[str, ...]) -> None:
+    def _write_forget(self, ids: tuple[str, ...], cancelled_by: int | None) -> None:
         self.world.note(self.name, f"forgets {' '.join(i[:6] for i in ids)}")
-        self.place.oracle.forgotten(self.name, ids)
+        if cancelled_by is None:
+            self.place.oracle.forgotten(self.name, ids)
+        else:
+            self.place.oracle.dropped(self.name, ids, cancelled_by)
         for id_ in ids:
             row = self.disk.rows[id_]
             row.is_acknowledged, row.reply, row.pack = True, None, None
+            row.cancelled_by = cancelled_by
 
     def _write_floor(self, number: int) -> None:
         self.world.note(self.name, f"forgets the runs below {number}")

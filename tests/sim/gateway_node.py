@@ -17,6 +17,7 @@ from sim.app import (
 from sim.network import GATEWAY, Link
 from sim.place import Place
 from sim.process import Process
+from sim.zombie import Zombie
 from windflower.core.exchange import (
     RECORDS,
     Effect,
@@ -68,6 +69,7 @@ class Journal:
     outcomes: dict[str, str] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
     presences: tuple[Presence, ...] = ()
+    last_epoch: int = 0
 
     def is_open(self, id_: str) -> bool:
         """Whether an exchange waits for its reply."""
@@ -115,6 +117,7 @@ class GatewayNode(Process[Effect]):
         self._roster = self.place.parts.roster(self._remembered())
         self._exchanges = self.place.parts.exchanges(self._roster)
         self.world.note("gateway", f"starts for the {self.life + 1}. time")
+        self._next_epoch()
         for row in self.journal.runs.values():
             if not row.is_over:
                 self._open(row)
@@ -143,27 +146,19 @@ class GatewayNode(Process[Effect]):
         """Lose power."""
         outage_s = self.world.between(0.5, self.place.weather.longest_outage_s)
         self.world.note("gateway", f"loses power for {outage_s:.1f} s")
-        leftover = list(self.effects)
+        leftover, exchanges = list(self.effects), self._exchanges
         self.journal.presences = tuple(self._roster.freshest())
         self.die()
         self.link.stop()
         self.world.after(outage_s, self.start)
         if self.world.chance(self.place.weather.zombie):
-            self.world.after(self.world.between(1.0, 200.0), lambda: self._haunt(leftover))
+            zombie, awake_s = Zombie(self.place, exchanges, leftover), self.world.between(1.0, 90.0)
+            self.world.after(self.world.between(1.0, 200.0), lambda: zombie.wake(awake_s))
 
     def _remembered(self) -> list[Presence]:
         """Return who was online, with the time of a first heartbeat: while away we were deaf."""
         overdue_at = self.world.now + MISSED_BEATS * self.place.heartbeat_s
         return [replace(p, overdue_at=overdue_at) for p in self.journal.presences]
-
-    def _haunt(self, leftover: list[Effect]) -> None:
-        """Say late what a paused gateway was about to say, up to where its journal is closed."""
-        for effect in leftover:
-            if isinstance(effect, RECORDS):
-                return
-            if isinstance(effect, Send) and not self._is_over(effect.command.run):
-                data = self.place.seal.close(effect.command, self._grants(effect.command))
-                self.place.network.publish("zombie", effect.command.client, "command", data)
 
     def loses_power(self) -> bool:
         return self.world.chance(self.place.weather.gateway_power_loss)
@@ -185,6 +180,7 @@ class GatewayNode(Process[Effect]):
         if self.is_alive and run in self.executions:
             self.world.note(run, "is killed")
             del self.executions[run]
+            self._next_epoch()
             self._open(self.journal.runs[run])
             self._execute_soon(self.journal.runs[run].plan)
 
@@ -196,8 +192,12 @@ class GatewayNode(Process[Effect]):
         elif not row.is_over:
             self._end(row.plan, None)
 
+    def _next_epoch(self) -> None:
+        self.journal.last_epoch += 1
+        self._exchanges.begin(epoch=self.journal.last_epoch, last_number=len(self.journal.runs))
+
     def _open(self, row: RunRow) -> None:
-        row.epoch += 1
+        row.epoch = self.journal.last_epoch
         self._exchanges.open_run(row.plan.run, number=row.number, epoch=row.epoch)
 
     def _is_over(self, run: str) -> bool:
@@ -396,7 +396,9 @@ class GatewayNode(Process[Effect]):
         if tell.method == "grant":
             commands = [self.journal.asked[id_].command for id_ in tell.ids]
             grants = tuple(g for command in commands for g in self._grants(command))
-        control = Control(tell.device, tell.method, tell.ids, tell.boot)
+        control = Control(
+            tell.device, tell.method, tell.ids, tell.boot, epoch=tell.epoch, floor=tell.floor
+        )
         self.link.send(tell.device, "control", self.place.seal.close(control, grants))
 
     def _grants(self, command: Command) -> tuple[Grant, ...]:

@@ -28,6 +28,8 @@ class Network:
         """Messages lost, doubled or late, and links gone: excuses for saying a thing again."""
         self._life = 0
         self._latest: dict[tuple[str, str], float] = {}
+        self.eavesdroppers: list[Receive] = []
+        """Who else hears what is said to the gateway."""
         self.retained: dict[str, bytes] = {}
         """The last heartbeat of each device, for whoever subscribes later."""
 
@@ -75,6 +77,9 @@ class Network:
 
     def _arrive(self, life: int, to: str, kind: str, data: bytes) -> None:
         link = self.links[to]
+        if life == self._life and to == GATEWAY:
+            for hear in list(self.eavesdroppers):
+                hear(kind, data)
         if life == self._life and link.is_up:
             link.receive(kind, data)
             return

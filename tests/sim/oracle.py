@@ -34,6 +34,8 @@ class Oracle:
         self._kept: defaultdict[str, dict[str, Command]] = defaultdict(dict)
         self._answered: dict[str, str] = {}
         self._forgotten: defaultdict[str, set[str]] = defaultdict(set)
+        self._dropped: dict[tuple[str, str], int] = {}
+        self.revivals = 0
         self._computed: defaultdict[str, set[str]] = defaultdict(set)
         self._begun: Counter[str] = Counter()
         self._starts: Counter[str] = Counter()
@@ -167,6 +169,12 @@ class Oracle:
             self._broken("floor", f"{device} keeps a command of a run that is over")
         if command.id in self._forgotten[device]:
             self._broken("once", f"{device} keeps {command.id}, which it had done")
+        cancelled_by = self._dropped.pop((device, command.id), None)
+        if cancelled_by is not None:
+            if command.epoch <= cancelled_by:
+                self._broken("once", f"{device} keeps {command.id}, which was cancelled")
+            self._crashes_when_begun.pop(command.id, None)
+            self.revivals += 1
         self._kept[device][command.id] = command
 
     def start_kept(self, id_: str) -> None:
@@ -222,6 +230,14 @@ class Oracle:
                 self._broken("outbox", f"{device} forgets {id_}, which the journal holds open")
             self._forgotten[device].add(id_)
 
+    def dropped(self, device: str, ids: Iterable[str], cancelled_by: int) -> None:
+        """A device was told that nobody waits for these: only an older gateway may be wrong."""
+        for id_ in ids:
+            newest = self._epochs.get((device, self._kept[device][id_].run), 0)
+            if cancelled_by < newest:
+                self._broken("fenced", f"{device} drops {id_} at an older gateway's word")
+            self._dropped[device, id_] = cancelled_by
+
     def floor_raised(self, device: str, floor: int) -> None:
         """A device forgets all runs below a number."""
         for command in self.commands.values():
@@ -246,7 +262,7 @@ class Oracle:
     @property
     def retrainings(self) -> int:
         """How often work was begun again."""
-        return sum(times - 1 for times in self._begun.values())
+        return sum(times - 1 for times in self._begun.values()) - self.revivals
 
     @property
     def settled(self) -> int:

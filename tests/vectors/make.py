@@ -210,11 +210,14 @@ COMMANDS: Final = {
     ),
 }
 CONTROLS: Final = {
-    "an ack": Control(DEVICE, "ack", (IDS[2], IDS[3])),
-    "a cancel": Control(DEVICE, "cancel", (IDS[0],)),
-    "a grant": Control(DEVICE, "grant", (IDS[1],)),
+    "an ack": Control(DEVICE, "ack", (IDS[2], IDS[3]), epoch=4, floor=2),
+    "an ack that only tells the floor": Control(DEVICE, "ack", epoch=4, floor=3),
+    "a cancel": Control(DEVICE, "cancel", (IDS[0],), epoch=4, floor=2),
+    "a grant": Control(DEVICE, "grant", (IDS[1],), epoch=4, floor=2),
     "a rollcall": Control(DEVICE, "rollcall"),
-    "a rollcall that ends a rival": Control(DEVICE, "rollcall", boot="8796a5b4c3d2e1f0"),
+    "a rollcall that ends a rival": Control(
+        DEVICE, "rollcall", boot="8796a5b4c3d2e1f0", epoch=4, floor=2
+    ),
 }
 REPLIES: Final = {
     "metrics": Reply(
@@ -324,6 +327,7 @@ def meaning(message: Heartbeat | Command | Control | Reply) -> dict[str, Any]:
                 "queued": list(message.queued),
                 "outbox": list(message.outbox),
                 "need": list(message.need),
+                "floor": message.floor,
                 "speaks": list(message.speaks),
                 "labels": message.labels,
             }
@@ -353,6 +357,8 @@ def meaning(message: Heartbeat | Command | Control | Reply) -> dict[str, Any]:
                 "method": message.method,
                 "ids": list(message.ids),
                 "boot": message.boot,
+                "epoch": message.epoch,
+                "floor": message.floor,
             }
         case Reply():
             failure = message.failure

@@ -70,6 +70,14 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True)
+class Drop:
+    """Drop commands that were cancelled; a gateway of a later epoch may ask for them again."""
+
+    ids: tuple[str, ...]
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetBelow:
     """Drop all that is kept of runs below this number, their states included."""
 
@@ -123,6 +131,7 @@ class Beat:
     queued: tuple[str, ...]
     outbox: tuple[str, ...]
     need: tuple[str, ...]
+    floor: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +142,11 @@ class Note:
 
 
 Effect = (
-    KeepCommand | KeepReply | KeepStart | Forget | ForgetBelow | Fetch | Work | StopWork | Upload
-    | Publish | Beat | Note
+    KeepCommand | KeepReply | KeepStart | Forget | Drop | ForgetBelow | Fetch | Work | StopWork
+    | Upload | Publish | Beat | Note
 )  # fmt: skip
 
-STORING: Final = (KeepCommand, KeepReply, KeepStart, Forget, ForgetBelow)
+STORING: Final = (KeepCommand, KeepReply, KeepStart, Forget, Drop, ForgetBelow)
 
 FetchProblem = Literal["refused", "unreachable", "damaged"]
 """refused: the grant is dead. unreachable: nobody answered. damaged: other bytes than named."""
@@ -153,7 +162,8 @@ class Kept:
     Attributes:
         command: the command.
         reply: its reply, once there is one.
-        is_acknowledged: whether the gateway has the reply.
+        is_acknowledged: whether nothing is owed any more: the gateway has the reply, or cancelled.
+        cancelled_by: the epoch in which it was cancelled, None where it was answered.
         starts: how often work on it was begun.
     """
 
@@ -161,6 +171,7 @@ class Kept:
     reply: Reply | None = None
     is_acknowledged: bool = False
     starts: int = 0
+    cancelled_by: int | None = None
 
 
 @dataclass(slots=True)
@@ -200,6 +211,7 @@ class Duty:
         self._interval_s = interval_s
         self._tasks: dict[str, _Task] = {}
         self._done: dict[str, int] = {}
+        self._cancelled_by: dict[str, int] = {}
         self._epochs: dict[str, tuple[int, int]] = {}
         self._floor = 0
         self._next_beat = 0.0
@@ -213,6 +225,8 @@ class Duty:
             effects += self._learn(command)
             if row.is_acknowledged:
                 self._done[command.id] = command.number
+                if row.cancelled_by is not None:
+                    self._cancelled_by[command.id] = row.cancelled_by
                 continue
             task = _Task(command, received_at=now, reply=row.reply)
             self._tasks[command.id] = task
@@ -236,22 +250,26 @@ class Duty:
         task = _Task(command, received_at=now)
         task.renew(grants)
         self._tasks[command.id] = task
+        for cancelled in (self._done, self._cancelled_by):
+            cancelled.pop(command.id, None)
         accepted = CommandAccepted(device=self._device, command=command.id, method=command.method)
         return [*effects, KeepCommand(command), Note(accepted), *self._go_on(now)]
 
     def controlled(self, control: Control, grants: tuple[Grant, ...], now: float) -> list[Effect]:
         """Do at once what a control message says."""
+        effects = self._raise_floor(control.floor)
         match control.method:
             case "ack":
-                return self._acknowledged(control.ids)
+                effects += self._acknowledged(self._heeded(control))
             case "cancel":
-                return [*self._cancelled(control.ids), *self._go_on(now)]
+                effects += self._cancelled(self._heeded(control), control.epoch)
             case "grant":
                 for task in self._tasks.values():
                     task.renew(g for g in grants if g.key in _keys(task.command))
-                return [*self._upload_waiting(now), *self._go_on(now)]
+                effects += self._upload_waiting(now)
             case "rollcall":
-                return self._present("rollcall", now)
+                effects += self._present("rollcall", now)
+        return [*effects, *self._go_on(now)]
 
     # --------------------------------------------------------------- from link, clock, worker
 
@@ -348,22 +366,35 @@ class Duty:
             return "its run is over"
         if command.epoch < self._epochs.get(command.run, (0, 0))[1]:
             return "an older gateway sent it"
-        if command.id in self._done:
+        if command.id not in self._done:
+            return None
+        cancelled_by = self._cancelled_by.get(command.id)
+        if cancelled_by is None:
             return "it was done and acknowledged"
-        return None
+        # A gateway that was paused may cancel what its successor asks for: that one prevails.
+        return None if cancelled_by < command.epoch else "it was cancelled"
+
+    def _heeded(self, control: Control) -> list[str]:
+        """Return the held commands of a control that no later gateway than its own asked for."""
+        tasks = [self._tasks[i].command for i in control.ids if i in self._tasks]
+        return [c.id for c in tasks if control.epoch >= self._epochs.get(c.run, (0, 0))[1]]
 
     def _learn(self, command: Command) -> list[Effect]:
         """Note a run's epoch, and forget the runs below the floor."""
         _, epoch = self._epochs.get(command.run, (0, 0))
         self._epochs[command.run] = (command.number, max(epoch, command.epoch))
-        if command.floor <= self._floor:
+        return self._raise_floor(command.floor)
+
+    def _raise_floor(self, floor: int) -> list[Effect]:
+        if floor <= self._floor:
             return []
-        self._floor = command.floor
+        self._floor = floor
         self._done = {i: n for i, n in self._done.items() if n >= self._floor}
+        self._cancelled_by = {i: e for i, e in self._cancelled_by.items() if i in self._done}
         self._epochs = {r: (n, e) for r, (n, e) in self._epochs.items() if n >= self._floor}
         over = [t.command.id for t in self._tasks.values() if t.command.number < self._floor]
-        effects: list[Effect] = list(self._drop(over))
-        return [*effects, ForgetBelow(self._floor)]
+        stopped = [effect for id_ in over for effect in self._remove(id_)]
+        return [*stopped, ForgetBelow(self._floor)]
 
     def _again(self, task: _Task) -> list[Effect]:
         """Answer a command that came once more."""
@@ -381,20 +412,20 @@ class Duty:
             self._done[id_] = self._tasks.pop(id_).command.number
         return [Forget(done)] if done else []
 
-    def _cancelled(self, ids: Iterable[str]) -> list[Effect]:
+    def _cancelled(self, ids: Iterable[str], epoch: int) -> list[Effect]:
         """Drop what was not answered; what was is kept until it is acknowledged."""
-        tasks = self._tasks
-        return self._drop(i for i in ids if i in tasks and tasks[i].stage != "answered")
-
-    def _drop(self, ids: Iterable[str]) -> list[Effect]:
+        dropped = tuple(i for i in ids if self._tasks[i].stage != "answered")
+        if not dropped:
+            return []
         effects: list[Effect] = []
-        dropped = tuple(ids)
         for id_ in dropped:
-            task = self._tasks.pop(id_)
-            self._done[id_] = task.command.number
-            if task.stage == "working":
-                effects.append(StopWork(id_))
-        return [*effects, Forget(dropped)] if dropped else []
+            self._done[id_] = self._tasks[id_].command.number
+            self._cancelled_by[id_] = epoch
+            effects += self._remove(id_)
+        return [*effects, Drop(dropped, epoch)]
+
+    def _remove(self, id_: str) -> list[Effect]:
+        return [StopWork(id_)] if self._tasks.pop(id_).stage == "working" else []
 
     def _go_on(self, now: float) -> list[Effect]:
         """Begin the next command that nothing holds up, if nothing is under way."""
@@ -503,6 +534,7 @@ class Duty:
             queued=tuple(t.command.id for t in tasks if t.stage in ("waiting", "uploading"))[:IDS],
             outbox=tuple(t.command.id for t in tasks if t.stage == "answered")[:IDS],
             need=tuple(t.command.id for t in tasks if t.is_starved)[:IDS],
+            floor=self._floor,
         )
 
 
@@ -526,6 +558,7 @@ def heartbeat_of(
         queued=beat.queued,
         outbox=beat.outbox,
         need=beat.need,
+        floor=beat.floor,
         labels=labels,
     )
 

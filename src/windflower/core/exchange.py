@@ -35,9 +35,6 @@ RESEND_AFTER_S: Final = 5.0
 """A heartbeat of a device that stayed connected may have crossed a command on its way: such a
 command is sent again only when it is older than this."""
 
-USUAL_INTERVAL_S: Final = 60.0
-"""How often devices are heard that nothing is known of."""
-
 REPLY_UNAVAILABLE: Final = 4
 NODE_UNAVAILABLE: Final = 5
 """Flower's error codes (flwr.common.constant.ErrorCode)."""
@@ -85,6 +82,8 @@ class Tell:
     method: ControlMethod
     ids: tuple[str, ...] = ()
     boot: str | None = None
+    epoch: int = 0
+    floor: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +153,20 @@ class Exchanges:
         self._of_device: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._settled: dict[str, _Settled] = {}
         self._last_number = 0
+        self.epoch = 0
         self._judges_at = math.inf
 
     # ------------------------------------------------------------------------------- runs
 
+    def begin(self, *, epoch: int, last_number: int) -> None:
+        """Begin a gateway's life: nobody before it used this epoch or a higher one."""
+        self.epoch = max(self.epoch, epoch)
+        self._last_number = max(self._last_number, last_number)
+
     def open_run(self, run: str, *, number: int, epoch: int) -> None:
         """Begin a run, or go on with it under a higher epoch."""
         self._runs[run] = _Run(number, epoch)
-        self._last_number = max(self._last_number, number)
+        self.begin(epoch=epoch, last_number=number)
 
     def end_run(self, run: str, now: float) -> list[Effect]:
         """Forget a run: what its devices still do is cancelled, what they still send released."""
@@ -171,7 +176,7 @@ class Exchanges:
             self._close(command, is_answered=False)
         self._settled = {i: s for i, s in self._settled.items() if s.run != run}
         self._runs.pop(run, None)
-        return [Tell(command.client, "cancel", (command.id,)) for command in left]
+        return [self._tell(command.client, "cancel", (command.id,)) for command in left]
 
     @property
     def floor(self) -> int:
@@ -252,26 +257,27 @@ class Exchanges:
     def named(self, heartbeat: Heartbeat, now: float) -> list[Effect]:
         """Learn a device's name from a heartbeat that a broker kept; it may be long gone."""
         self._roster.named(heartbeat, now)
-        return [Tell(heartbeat.client, "rollcall")]
+        return [self._tell(heartbeat.client, "rollcall")]
 
     def heard(self, heartbeat: Heartbeat, now: float) -> list[Effect]:
         """Compare what a device holds with what it was asked, and repair the difference."""
         effects: list[Effect] = [Report(event) for event in self._roster.heard(heartbeat, now)]
         device = heartbeat.client
         if heartbeat.cause == "gone":
-            return [*effects, Tell(device, "rollcall")]
+            return [*effects, self._tell(device, "rollcall")]
         if self._roster.is_rival(heartbeat):
             refusal = MessageRefused(reason="two agents run under this id", device=device)
-            return [*effects, Report(refusal), Tell(device, "rollcall", boot=heartbeat.boot)]
+            told = self._tell(device, "rollcall", boot=heartbeat.boot)
+            return [*effects, Report(refusal), told]
         # One at a time: the grants of many commands would not fit into one message.
         needed = [i for i in heartbeat.need if i in self._of_device[device]]
-        effects += [Tell(device, "grant", (id_,)) for id_ in needed]
+        effects += [self._tell(device, "grant", (id_,)) for id_ in needed]
         released = tuple(i for i in heartbeat.outbox if i not in self._open)
-        if released:
-            effects.append(Tell(device, "ack", released))
+        if released or heartbeat.floor < self.floor:
+            effects.append(self._tell(device, "ack", released))
         in_vain = tuple(i for i in heartbeat.holds if i not in self._open)[:IDS]
         if in_vain:
-            effects.append(Tell(device, "cancel", in_vain))
+            effects.append(self._tell(device, "cancel", in_vain))
         for id_ in self._of_device[device]:
             if self._is_missing(self._open[id_], heartbeat, now):
                 effects += self._send(self._open[id_], now)
@@ -281,15 +287,14 @@ class Exchanges:
 
     def connected(self, now: float) -> list[Effect]:
         """After the link came up: send what was never sent, call the roll for the rest."""
-        longest_s = max((p.interval_s for p in self._roster.freshest()), default=USUAL_INTERVAL_S)
-        self._judges_at = now + MISSED_BEATS * longest_s
+        self._judges_at = now + MISSED_BEATS * self._roster.longest_interval_s()
         effects: list[Effect] = []
         for device, ids in self._of_device.items():
             unsent = [i for i in ids if self._open[i].sent_at is None]
             for id_ in unsent:
                 effects += self._send(self._open[id_], now)
             if len(unsent) < len(ids):
-                effects.append(Tell(device, "rollcall"))
+                effects.append(self._tell(device, "rollcall"))
         return effects
 
     def disconnected(self) -> None:
@@ -333,6 +338,11 @@ class Exchanges:
         del self._of_device[command.client][command.id]
         self._settled[command.id] = _Settled(command.run, is_answered)
 
+    def _tell(
+        self, device: str, method: ControlMethod, ids: tuple[str, ...] = (), boot: str | None = None
+    ) -> Tell:
+        return Tell(device, method, ids, boot, self.epoch, self.floor)
+
     def _send(self, exchange: _Exchange, now: float) -> list[Effect]:
         """Send under the run's present epoch and floor, with the time that is left."""
         is_again = exchange.sent_at is not None
@@ -356,7 +366,7 @@ class Exchanges:
         self._close(exchange.command, is_answered=True)
         return [
             RecordReply(reply),
-            Tell(reply.client, "ack", (reply.id,)),
+            self._tell(reply.client, "ack", (reply.id,)),
             Settle(reply.id),
             Report(_reply_event(reply, seconds=now - exchange.asked_at)),
         ]
@@ -397,12 +407,12 @@ class Exchanges:
         )
         effects: list[Effect] = [RecordMissing(command, failure)]
         if exchange.sent_at is not None:
-            effects.append(Tell(command.client, "cancel", (command.id,)))
+            effects.append(self._tell(command.client, "cancel", (command.id,)))
         return [*effects, Settle(command.id), Report(missing)]
 
     def _unexpected(self, reply: Reply) -> list[Effect]:
         """Release a reply that nobody waits for: a duplicate, a late one, one of an ended run."""
-        ack = Tell(reply.client, "ack", (reply.id,))
+        ack = self._tell(reply.client, "ack", (reply.id,))
         settled = self._settled.get(reply.id)
         if settled is None:
             return [_refused("its run is over or unknown", reply), ack]

@@ -14,6 +14,9 @@ MISSED_BEATS: Final = 2.5
 RETURNS: Final = 4
 """So many times must an earlier start of an agent come back before two are said to run."""
 
+USUAL_INTERVAL_S: Final = 60.0
+"""How often devices are heard that nothing is known of."""
+
 GONE_PATIENCE_S: Final = 10.0
 """A last will shortens the patience to this: a will may be wrong, and then the device is heard."""
 
@@ -152,6 +155,15 @@ class Roster:
     def next_wake(self) -> float | None:
         """Return when `lose` may have something to say."""
         return min((p.overdue_at for p in self._presences.values() if p.is_online), default=None)
+
+    def longest_interval_s(self) -> float:
+        """Return the longest interval of the devices that were there when any was last heard.
+
+        Those that were lost long before do not count: nobody waits for them.
+        """
+        last = max((p.heard_at for p in self._presences.values()), default=0.0)
+        there = (p.interval_s for p in self._presences.values() if p.overdue_at >= last)
+        return max(there, default=USUAL_INTERVAL_S)
 
     def freshest(self, limit: int | None = None) -> list[Presence]:
         """Return devices by their last heartbeat, the most recent first.

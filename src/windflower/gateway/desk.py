@@ -108,7 +108,7 @@ class Desk:
         return RunRecord(
             run=f"{self._last_number}-{secrets.token_hex(4)}",
             number=self._last_number,
-            epoch=1,
+            epoch=self._fleet.epoch,
             app=request.app,
             bundle=request.bundle,
             config=request.config,

@@ -18,7 +18,16 @@ from windflower.core.exchange import RECORDS, Effect, Exchanges
 from windflower.core.roster import Presence, Roster
 from windflower.errors import BrokerUnavailable, MalformedMessage, RunFailed
 from windflower.gateway.feed import Feed
-from windflower.ports import Blobs, Clock, Commands, Delivery, Intake, Journal, Memory
+from windflower.ports import (
+    Blobs,
+    Clock,
+    Commands,
+    Delivery,
+    EpochRecord,
+    Intake,
+    Journal,
+    Memory,
+)
 from windflower.wire.blobs import Grant
 from windflower.wire.messages import Command, Control, Heartbeat, Reply, seal
 from windflower.wire.sealing import Signer
@@ -88,12 +97,20 @@ class Fleet:
             BrokerRefused: the broker does not let us in.
         """
         self._broken = asyncio.get_running_loop().create_future()
-        memory = await self._ports.journal.recall()
+        memory = await self._take_over(await self._ports.journal.recall())
         self._restore(memory)
         await self._ports.commands.open()
         for serve in (self._carry_out, self._hear, self._collect, self._follow_link, self._tick):
             self._tasks.append(asyncio.create_task(serve()))
         return memory
+
+    async def _take_over(self, memory: Memory) -> Memory:
+        """Go on with the open runs in an epoch of our own: what is older is not obeyed any more."""
+        epoch = memory.last_epoch + 1
+        taken = [replace(r, epoch=epoch) for r in memory.runs if r.state == "open"]
+        await self._ports.journal.record([EpochRecord(epoch), *taken], at=self._ports.clock.now())
+        runs = {r.run: r for r in (*memory.runs, *taken)}
+        return replace(memory, runs=tuple(runs.values()), last_epoch=epoch)
 
     async def stop(self) -> None:
         """End all tasks and disconnect; what is not durable was not acknowledged."""
@@ -115,6 +132,7 @@ class Fleet:
         # is called at once.
         self.roster = Roster(replace(p, is_online=False) for p in memory.presences)
         self._exchanges = Exchanges(self.roster)
+        self._exchanges.begin(epoch=memory.last_epoch, last_number=memory.last_number)
         for run in memory.runs:
             if run.state == "open":
                 self._exchanges.open_run(run.run, number=run.number, epoch=run.epoch)
@@ -137,6 +155,11 @@ class Fleet:
     def open_run(self, run: str, *, number: int, epoch: int) -> None:
         """Begin a run, or go on with it under a higher epoch."""
         self._exchanges.open_run(run, number=number, epoch=epoch)
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch that this gateway has used."""
+        return self._exchanges.epoch
 
     def end_run(self, run: str) -> None:
         """Forget a run; its devices are told to stop."""
@@ -319,7 +342,9 @@ class Fleet:
         if tell.method == "grant":
             commands = (self._open_commands.get(id_) for id_ in tell.ids)
             grants = tuple(g for c in commands if c is not None for g in self._grants(c))
-        control = Control(tell.device, tell.method, tell.ids, tell.boot)
+        control = Control(
+            tell.device, tell.method, tell.ids, tell.boot, epoch=tell.epoch, floor=tell.floor
+        )
         with suppress(BrokerUnavailable):
             envelope = seal(control, self._signer, grants)
             await self._ports.commands.tell(tell.device, envelope.to_bytes())

@@ -23,17 +23,17 @@ async def count(database: Database) -> int:
 
 
 async def test_what_was_committed_is_there_after_a_restart(tmp_path: Path) -> None:
-    first = Database(tmp_path / "db", SCHEMA)
+    first = Database(tmp_path / "db", SCHEMA, version=1)
     await asyncio.gather(*(first.run(insert(n)) for n in range(100)))  # type: ignore[arg-type]
     await first.close()
-    second = Database(tmp_path / "db", SCHEMA)
+    second = Database(tmp_path / "db", SCHEMA, version=1)
 
     assert 100 == await count(second)
     await second.close()
 
 
 async def test_a_change_that_fails_takes_nobody_with_it(tmp_path: Path) -> None:
-    database = Database(tmp_path / "db", SCHEMA)
+    database = Database(tmp_path / "db", SCHEMA, version=1)
     done = await asyncio.gather(
         *(database.run(insert(n)) for n in (1, 2, 1, 3)),  # type: ignore[arg-type]
         return_exceptions=True,
@@ -45,7 +45,7 @@ async def test_a_change_that_fails_takes_nobody_with_it(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk_is_said_with_the_files_name(tmp_path: Path) -> None:
-    database = Database(tmp_path / "db", SCHEMA)
+    database = Database(tmp_path / "db", SCHEMA, version=1)
     await database.run(lambda c: c.execute("PRAGMA max_page_count = 3"))
     fill = "INSERT INTO numbers SELECT value FROM json_each(?)"
     many = str(list(range(100_000)))
@@ -54,3 +54,10 @@ async def test_a_full_disk_is_said_with_the_files_name(tmp_path: Path) -> None:
 
     assert 0 == await count(database)
     await database.close()
+
+
+async def test_a_file_of_another_format_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    await Database(tmp_path / "db", SCHEMA, version=1).close()
+
+    with pytest.raises(StoreUnavailable, match=r"format 1, this one reads 2.*move the folder away"):
+        Database(tmp_path / "db", SCHEMA, version=2)

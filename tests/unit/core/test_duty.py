@@ -11,6 +11,7 @@ from windflower.core.duty import (
     Effect,
     Fetch,
     Forget,
+    ForgetBelow,
     KeepCommand,
     KeepReply,
     KeepStart,
@@ -62,7 +63,7 @@ def test_a_duplicate_is_answered_and_never_done_again() -> None:
     during = device.ordered(asked, (), 0.5)
     device.worked(asked.id, content(1), worked_s=0.25, now=1.0)
     after = device.ordered(asked, (), 2.0)
-    device.controlled(Control("d1", "ack", (asked.id,)), (), 3.0)
+    device.controlled(Control("d1", "ack", (asked.id,), epoch=1), (), 3.0)
     at_last = device.ordered(asked, (), 4.0)
 
     assert [] == of_kind(during, Work, Publish)
@@ -82,9 +83,9 @@ def test_commands_are_done_one_at_a_time_in_their_order() -> None:
 def test_an_ack_forgets_only_what_was_answered() -> None:
     asked, device = command(), duty()
     device.ordered(asked, (), 0.0)
-    early = device.controlled(Control("d1", "ack", (asked.id,)), (), 0.5)
+    early = device.controlled(Control("d1", "ack", (asked.id,), epoch=1), (), 0.5)
     device.worked(asked.id, content(1), worked_s=0.1, now=1.0)
-    late = device.controlled(Control("d1", "ack", (asked.id,)), (), 2.0)
+    late = device.controlled(Control("d1", "ack", (asked.id,), epoch=1), (), 2.0)
 
     assert [] == early
     assert [Forget((asked.id,))] == late
@@ -94,7 +95,7 @@ def test_a_cancel_stops_the_work_and_lets_the_next_begin() -> None:
     first, second, device = command(1), command(2), duty()
     device.ordered(first, (), 0.0)
     device.ordered(second, (), 0.0)
-    effects = device.controlled(Control("d1", "cancel", (first.id,)), (), 1.0)
+    effects = device.controlled(Control("d1", "cancel", (first.id,), epoch=1), (), 1.0)
 
     assert [StopWork(first.id), Work(second)] == of_kind(effects, StopWork, Work)
     assert [] == of_kind(device.worked(first.id, content(1), worked_s=1.0, now=2.0), Publish)
@@ -112,7 +113,7 @@ def test_a_dead_grant_is_said_in_a_heartbeat_and_a_new_one_ends_the_wait() -> No
     device.ordered(asked, (), 0.0)
     starved = of_kind(device.fetch_failed(asked.id, "refused", 1.0), Beat, Fetch)
     grant = Grant("GET", PACK.key, "http://x/", PACK.size_bytes, 60.0)
-    renewed = device.controlled(Control("d1", "grant", (asked.id,)), (grant,), 2.0)
+    renewed = device.controlled(Control("d1", "grant", (asked.id,), epoch=1), (grant,), 2.0)
 
     assert [(asked.id,)] == [beat.need for beat in starved if isinstance(beat, Beat)]
     assert [Fetch(asked.id, (PACK,), (grant,))] == of_kind(renewed, Fetch)
@@ -146,3 +147,22 @@ def test_what_was_answered_is_answered_again_after_a_restart() -> None:
     device.restore([Kept(asked, answer)], floor=0, now=0.0)
 
     assert [Publish(answer)] == of_kind(device.connected(1.0), Publish, Work)
+
+
+def test_a_control_raises_the_floor_as_a_command_does() -> None:
+    asked, device = command(), duty()
+    device.ordered(asked, (), 0.0)
+    effects = device.controlled(Control("d1", "ack", epoch=1, floor=9), (), 1.0)
+
+    assert [StopWork(asked.id), ForgetBelow(9)] == effects
+    assert [9] == [beat.floor for beat in device.tick(60.0) if isinstance(beat, Beat)]
+
+
+def test_a_paused_gateway_neither_acknowledges_nor_cancels_what_its_successor_asked() -> None:
+    first, second, device = replace(command(1), epoch=2), replace(command(2), epoch=2), duty()
+    device.ordered(first, (), 0.0)
+    device.worked(first.id, content(1), worked_s=0.25, now=1.0)
+    device.ordered(second, (), 2.0)
+
+    assert [] == device.controlled(Control("d1", "ack", (first.id,), epoch=1), (), 3.0)
+    assert [] == device.controlled(Control("d1", "cancel", (second.id,), epoch=1), (), 3.0)

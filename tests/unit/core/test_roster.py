@@ -100,3 +100,12 @@ def turns(roster: Roster, boots: str) -> list[bool]:
     return [
         roster.is_rival(replace(BEAT, boot=boot, time=float(i))) for i, boot in enumerate(boots)
     ]
+
+
+def test_the_longest_interval_is_that_of_whoever_was_still_there() -> None:
+    roster = Roster()
+    assert 60.0 == roster.longest_interval_s()
+    roster.heard(replace(BEAT, client="dead", interval_s=3600.0), 100.0)
+    roster.heard(replace(BEAT, interval_s=20.0), 100.0 + MISSED_BEATS * 3600 + 1)
+
+    assert 20.0 == roster.longest_interval_s()

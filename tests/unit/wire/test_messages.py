@@ -142,7 +142,18 @@ def test_the_largest_reply_fits_into_a_message() -> None:
 def test_the_fullest_heartbeat_fits_into_a_message() -> None:
     labels = {f"{n}": "🌬" * 20 for n in range(64)}
     heartbeat = Heartbeat(
-        NAME, -1e15 / 3, "b" * 64, "rollcall", 1e9 / 3, ID, MANY, MANY, MANY, (255,) * 16, labels
+        NAME,
+        -1e15 / 3,
+        "b" * 64,
+        "rollcall",
+        1e9 / 3,
+        ID,
+        MANY,
+        MANY,
+        MANY,
+        1 << 53,
+        (255,) * 16,
+        labels,
     )
 
     data = heartbeat.to_bytes()
@@ -153,7 +164,7 @@ def test_the_fullest_heartbeat_fits_into_a_message() -> None:
 
 
 def test_the_longest_control_fits_into_a_message() -> None:
-    control = Control(NAME, "grant", MANY[:IDS], "🌬" * 64)
+    control = Control(NAME, "grant", MANY[:IDS], "🌬" * 64, epoch=1 << 53, floor=1 << 53)
 
     assert len(seal(control, make.SIGNER, (LONGEST_GRANT,) * 3).to_bytes()) <= MESSAGE_BYTES
 

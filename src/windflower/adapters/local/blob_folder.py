@@ -57,7 +57,7 @@ class BlobFolder:
             place.mkdir(parents=True, exist_ok=True)
             for leftover in place.iterdir():
                 leftover.unlink()
-        self._small = Database(folder / "small.db", _SCHEMA)
+        self._small = Database(folder / "small.db", _SCHEMA, version=1)
 
     async def close(self) -> None:
         """Let go of what is open."""

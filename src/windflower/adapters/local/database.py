@@ -27,15 +27,21 @@ class Database:
     Args:
         path: the file; created with its folder where it is missing.
         schema: SQL that may run again on an existing file.
+        version: the schema's number; it grows with each change that older code cannot read.
+
+    Raises:
+        StoreUnavailable: the file has a schema of another number.
     """
 
-    def __init__(self, path: Path, schema: str) -> None:
+    def __init__(self, path: Path, schema: str, *, version: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")
+        _check_version(self._connection, path, version)
         self._connection.executescript(schema)
+        self._connection.execute(f"PRAGMA user_version={version}")
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name=f"sqlite {path.name}", daemon=True)
         self._thread.start()
@@ -97,6 +103,17 @@ class Database:
         problem = StoreUnavailable(f"{self._path} cannot be written: {error}")
         problem.__cause__ = error
         return problem
+
+
+def _check_version(connection: sqlite3.Connection, path: Path, version: int) -> None:
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and found != version:
+        connection.close()
+        raise StoreUnavailable(
+            f"{path} was written by another release (format {found}, this one reads {version}):"
+            " use that release, or move the folder away and begin anew"
+        )
 
 
 class _Item:

@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS commands (
     reply BLOB,
     is_acknowledged INTEGER NOT NULL DEFAULT 0,
     starts INTEGER NOT NULL DEFAULT 0,
+    cancelled_by INTEGER,
     UNIQUE (device, id)
 );
 CREATE TABLE IF NOT EXISTS states (
@@ -58,7 +59,7 @@ class DeviceStores:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.database = Database(folder / "device.db", _SCHEMA)
+        self.database = Database(folder / "device.db", _SCHEMA, version=2)
         self.blobs = folder / "blobs"
         self.updates = folder / "updates"
         self.landing = folder / "landing"
@@ -93,7 +94,7 @@ class DeviceStore:
 
     def _open(self, connection: sqlite3.Connection) -> tuple[list[Kept], int]:
         rows = connection.execute(
-            "SELECT body, reply, is_acknowledged, starts FROM commands"
+            "SELECT body, reply, is_acknowledged, starts, cancelled_by FROM commands"
             " WHERE device = ? ORDER BY seq",
             (self._device,),
         )
@@ -103,8 +104,9 @@ class DeviceStore:
                 None if reply is None else Reply.from_bytes(reply),
                 bool(acknowledged),
                 starts,
+                cancelled_by,
             )
-            for body, reply, acknowledged, starts in rows
+            for body, reply, acknowledged, starts, cancelled_by in rows
         ]
         return kept, int(_fact(connection, self._device, "floor") or 0)
 
@@ -125,7 +127,7 @@ class DeviceStore:
         if storing:
             await self._shared.database.run(lambda c: self._store_all(c, storing, state))
         for effect in storing:
-            if isinstance(effect, duty.Forget):
+            if isinstance(effect, duty.Forget | duty.Drop):
                 self._drop_updates(effect.ids)
 
     def _store_all(
@@ -138,25 +140,30 @@ class DeviceStore:
                 case duty.KeepReply():
                     self._keep_reply(connection, effect, state)
                 case duty.KeepStart():
-                    connection.execute(
-                        "UPDATE commands SET starts = starts + 1 WHERE device = ? AND id = ?",
-                        (self._device, effect.id),
-                    )
+                    self._keep_start(connection, effect.id)
                 case duty.Forget():
-                    for id_ in effect.ids:
-                        self._forget(connection, id_)
+                    self._forget(connection, effect.ids, None)
+                case duty.Drop():
+                    self._forget(connection, effect.ids, effect.epoch)
                 case duty.ForgetBelow():
                     self._forget_below(connection, effect.number)
                 case _:
                     pass
 
+    def _keep_start(self, connection: sqlite3.Connection, id_: str) -> None:
+        connection.execute(
+            "UPDATE commands SET starts = starts + 1 WHERE device = ? AND id = ?",
+            (self._device, id_),
+        )
+
     def _keep_command(self, connection: sqlite3.Connection, command: Command) -> None:
         # The shell stays when all else is forgotten: that it was done, in which run and epoch.
         shell = replace(command, content=NOTHING).to_body()
         connection.execute(
-            "INSERT OR IGNORE INTO commands (device, id, number, body, shell)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (self._device, command.id, command.number, command.to_body(), shell),
+            "INSERT INTO commands (device, id, number, body, shell) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (device, id) DO UPDATE SET body = excluded.body, shell = excluded.shell,"
+            " is_acknowledged = 0, starts = 0, cancelled_by = NULL WHERE cancelled_by < ?",
+            (self._device, command.id, command.number, command.to_body(), shell, command.epoch),
         )
 
     def _keep_reply(
@@ -173,11 +180,13 @@ class DeviceStore:
                 (self._device, reply.run, effect.number, state),
             )
 
-    def _forget(self, connection: sqlite3.Connection, id_: str) -> None:
-        connection.execute(
-            "UPDATE commands SET body = shell, reply = NULL, is_acknowledged = 1"
+    def _forget(
+        self, connection: sqlite3.Connection, ids: Iterable[str], cancelled_by: int | None
+    ) -> None:
+        connection.executemany(
+            "UPDATE commands SET body = shell, reply = NULL, is_acknowledged = 1, cancelled_by = ?"
             " WHERE device = ? AND id = ?",
-            (self._device, id_),
+            ((cancelled_by, self._device, id_) for id_ in ids),
         )
 
     def _forget_below(self, connection: sqlite3.Connection, number: int) -> None:

@@ -11,6 +11,7 @@ from windflower.core import exchange
 from windflower.core.roster import Presence
 from windflower.ports import (
     Entry,
+    EpochRecord,
     Memory,
     OpenExchange,
     PhaseRecord,
@@ -54,6 +55,7 @@ CREATE TABLE IF NOT EXISTS rosters (
 CREATE TABLE IF NOT EXISTS pulls (
     run TEXT NOT NULL, call INTEGER NOT NULL, ids TEXT NOT NULL, PRIMARY KEY (run, call)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS presences (
     device TEXT PRIMARY KEY,
     heard_at REAL NOT NULL,
@@ -75,7 +77,7 @@ class SqliteJournal:
     """
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(path, _SCHEMA)
+        self._database = Database(path, _SCHEMA, version=2)
 
     async def record(self, entries: Sequence[Entry], *, at: float) -> None:
         """Keep all entries or none; durable on return."""
@@ -165,6 +167,8 @@ def _write(connection: sqlite3.Connection, entry: Entry, at: float) -> None:  # 
             connection.execute(
                 "INSERT OR IGNORE INTO pulls VALUES (?, ?, ?)", (run, call, dumps(ids))
             )
+        case EpochRecord(epoch):
+            connection.execute("INSERT OR IGNORE INTO epochs VALUES (?)", (epoch,))
         case Presence():
             _write_presence(connection, entry)
 
@@ -225,6 +229,7 @@ def _recall(connection: sqlite3.Connection) -> Memory:
         settled=tuple(_settlement(row) for row in settled),
         presences=tuple(_presence(row) for row in presences),
         last_number=max((run.number for run in runs), default=0),
+        last_epoch=connection.execute("SELECT max(epoch) FROM epochs").fetchone()[0] or 0,
     )
 
 

@@ -7,6 +7,7 @@ from windflower.core import exchange
 from windflower.core.roster import Presence
 from windflower.ports import (
     Entry,
+    EpochRecord,
     Memory,
     OpenExchange,
     PhaseRecord,
@@ -34,6 +35,7 @@ class MemoryJournal:
         self._rosters: dict[tuple[str, int], RosterRecord] = {}
         self._pulls: dict[tuple[str, int], PullRecord] = {}
         self._presences: dict[str, Presence] = {}
+        self._last_epoch = 0
 
     async def record(self, entries: Sequence[Entry], *, at: float) -> None:
         """Keep all entries."""
@@ -58,6 +60,8 @@ class MemoryJournal:
                 self._rosters.setdefault((entry.run, entry.call), entry)
             case PullRecord():
                 self._pulls.setdefault((entry.run, entry.call), entry)
+            case EpochRecord(epoch):
+                self._last_epoch = max(self._last_epoch, epoch)
             case Presence():
                 self._presences[entry.device] = entry
 
@@ -85,6 +89,7 @@ class MemoryJournal:
             settled=tuple(row.settlement for row in rows if row.settlement is not None),
             presences=tuple(self._presences.values()),
             last_number=max((run.number for run in self._runs.values()), default=0),
+            last_epoch=self._last_epoch,
         )
 
     async def settlements(self, ids: Sequence[str]) -> Sequence[Settlement]:

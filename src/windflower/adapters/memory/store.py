@@ -1,13 +1,13 @@
 """What a device must not forget, in dictionaries; files go to a folder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from windflower.core import duty
 from windflower.core.duty import Kept
 from windflower.wire.blobs import BlobRef
-from windflower.wire.messages import NOTHING
+from windflower.wire.messages import NOTHING, Command
 
 
 class MemoryStore:
@@ -35,7 +35,7 @@ class MemoryStore:
         for effect in effects:
             match effect:
                 case duty.KeepCommand(command):
-                    self._kept.setdefault(command.id, Kept(command))
+                    self._keep(command)
                 case duty.KeepReply(reply, number):
                     self._kept[reply.id] = replace(self._kept[reply.id], reply=reply)
                     if state is not None and reply.failure is None:
@@ -44,17 +44,23 @@ class MemoryStore:
                     row = self._kept[id_]
                     self._kept[id_] = replace(row, starts=row.starts + 1)
                 case duty.Forget(ids):
-                    for done in ids:
-                        self._forget(done)
+                    self._forget(ids, None)
+                case duty.Drop(ids, epoch):
+                    self._forget(ids, epoch)
                 case duty.ForgetBelow(number):
                     self._forget_below(number)
                 case _:
                     pass
 
-    def _forget(self, id_: str) -> None:
-        if id_ in self._kept:
+    def _keep(self, command: Command) -> None:
+        before = self._kept.get(command.id)
+        if before is None or (before.cancelled_by or command.epoch) < command.epoch:
+            self._kept[command.id] = Kept(command)
+
+    def _forget(self, ids: Iterable[str], cancelled_by: int | None) -> None:
+        for id_ in self._kept.keys() & ids:
             shell = replace(self._kept[id_].command, content=NOTHING)
-            self._kept[id_] = Kept(shell, is_acknowledged=True)
+            self._kept[id_] = Kept(shell, is_acknowledged=True, cancelled_by=cancelled_by)
             self.update(id_).unlink(missing_ok=True)
 
     def _forget_below(self, number: int) -> None:

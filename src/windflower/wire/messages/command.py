@@ -17,6 +17,7 @@ from windflower.wire.messages.vocabulary import (
     Method,
     check_method,
     check_version,
+    ignored,
 )
 from windflower.wire.strict_json import Fields, array, dumps, integer, loads, number, present, text
 
@@ -35,7 +36,8 @@ class Command:
         group: Flower's group id.
         run: the run's id.
         number: the run's number in the fleet; grows.
-        epoch: which start of the run this is; a device ignores a lower one.
+        epoch: grows with each start of the gateway and each new beginning of a run; a device
+            ignores a lower one than it knows of this run.
         floor: the device may forget, and refuses, every run with a lower number.
         ttl_s: how long the answer is of use, from when it was sent.
         created_at: the gateway's clock when the app asked.
@@ -134,6 +136,7 @@ class Command:
             config=fields.take_or("config", _values_from_json, NO_CONFIG),
             seed=fields.take_or("seed", _seed, None),
         )
+        fields.take_or("ext", ignored, None)
         fields.done()
         return command
 
@@ -149,17 +152,28 @@ class Control:
         ids: the commands that it is about.
         boot: with a rollcall, a start of the agent that has to stop, because another one runs under
             the same id. A boot is never used twice, so that the order cannot be played again.
+        epoch: which start of the gateway says this; a device does not take an ack or a cancel from
+            a lower one than the command's run has reached.
+        floor: as in a command.
     """
 
     client: str
     method: ControlMethod
     ids: tuple[str, ...] = ()
     boot: str | None = None
+    epoch: int = 0
+    floor: int = 0
 
     def to_body(self) -> str:
         """Write what is signed."""
         return dumps(
-            {"v": VERSION, "client": self.client, "method": self.method}
+            {
+                "v": VERSION,
+                "client": self.client,
+                "method": self.method,
+                "epoch": self.epoch,
+                "floor": self.floor,
+            }
             | present({"acks" if self.method == "ack" else "ids": self.ids, "boot": self.boot})
         )
 
@@ -170,11 +184,14 @@ class Control:
         fields.take("v", check_version)
         client = fields.take("client", check_device)
         method = fields.take("method", _control_method)
+        epoch = fields.take("epoch", integer(0, COUNT))
+        floor = fields.take("floor", integer(0, COUNT))
         key = "acks" if method == "ack" else "ids"
         ids = fields.take_or(key, array(check_command, at_most=IDS), ())
         boot = fields.take_or("boot", text(64), None)
+        fields.take_or("ext", ignored, None)
         fields.done()
-        return cls(client, method, ids, boot)
+        return cls(client, method, ids, boot, epoch, floor)
 
 
 def _control_method(value: object) -> ControlMethod:

@@ -7,6 +7,7 @@ from windflower.wire.identifiers import check_command, check_device
 from windflower.wire.limits import IDS, LABELS_BYTES
 from windflower.wire.messages.vocabulary import (
     CAUSES,
+    COUNT,
     SECONDS,
     VERSION,
     Cause,
@@ -30,6 +31,7 @@ class Heartbeat:
         queued: other commands that it holds and has not answered.
         outbox: commands that it answered and whose answer was not acknowledged.
         need: commands for which it needs new grants.
+        floor: below this run number it has forgotten everything.
         speaks: versions of the wire that it understands.
         labels: what the fleet's owner wants to tell devices apart by.
     """
@@ -43,6 +45,7 @@ class Heartbeat:
     queued: tuple[str, ...] = ()
     outbox: tuple[str, ...] = ()
     need: tuple[str, ...] = ()
+    floor: int = 0
     speaks: tuple[int, ...] = (VERSION,)
     labels: dict[str, str] = field(default_factory=dict)
 
@@ -69,6 +72,7 @@ class Heartbeat:
                     "queued": self.queued[:IDS],
                     "outbox": self.outbox[:IDS],
                     "need": self.need[:IDS],
+                    "floor": self.floor or None,
                     "speaks": self.speaks,
                     "labels": self.labels,
                 }
@@ -91,10 +95,12 @@ class Heartbeat:
             queued=fields.take_or("queued", ids, ()),
             outbox=fields.take_or("outbox", ids, ()),
             need=fields.take_or("need", ids, ()),
+            floor=fields.take_or("floor", integer(0, COUNT), 0),
             speaks=fields.take_or("speaks", _speaks, (VERSION,)),
             labels=fields.take_or("labels", check_labels, {}),
         )
-        fields.take_or("progress", ignored, None)
+        for key in ("progress", "ext"):
+            fields.take_or(key, ignored, None)
         fields.done()
         return heartbeat
 

@@ -129,6 +129,7 @@ class Reply:
             raise MalformedMessage("a reply has either content or an error")
         for readable in ("train_len", "dict", "loss", "accuracy"):
             fields.take_or(readable, ignored, None)
+        fields.take_or("ext", ignored, None)
         fields.done()
         if digest != reply.content.digest:
             raise MalformedMessage("a reply is not what its digest names")

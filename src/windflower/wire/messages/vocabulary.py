@@ -18,7 +18,7 @@ CAUSES: Final = ("connect", "interval", "task", "rollcall", "need", "gone")
 
 RESERVED: Final = (
     "v", "id", "method", "type", "group", "client", "run", "epoch", "ttl_s", "sig", "grants",
-    "need", "acks", "floor", "labels", "progress", "state",
+    "need", "acks", "floor", "labels", "progress", "state", "ext",
 )  # fmt: skip
 """Names that keep their one meaning in every later version."""
 
