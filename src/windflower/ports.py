@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from windflower.core import duty, exchange
+from windflower.core import device_effects, gateway_effects
 from windflower.core.duty import Kept
 from windflower.core.roster import Presence
 from windflower.wire.blobs import BlobRef, Grant
@@ -227,9 +227,9 @@ class EpochRecord:
 
 
 Entry = (
-    exchange.RecordCommands
-    | exchange.RecordReply
-    | exchange.RecordMissing
+    gateway_effects.RecordCommands
+    | gateway_effects.RecordReply
+    | gateway_effects.RecordMissing
     | RunRecord
     | PhaseRecord
     | RosterRecord
@@ -364,7 +364,9 @@ class Store(Protocol):
         """Return the commands in the order in which they came, and the floor."""
         ...
 
-    async def carry_out(self, effects: Sequence[duty.Effect], state: bytes | None) -> None:
+    async def carry_out(
+        self, effects: Sequence[device_effects.Effect], state: bytes | None
+    ) -> None:
         """Commit all storing effects among these, with the app's new state, in one transaction."""
         ...
 

@@ -9,7 +9,7 @@ from samples import RUN, command, failed, reply
 
 from windflower.adapters.local.journal import SqliteJournal
 from windflower.adapters.memory.journal import MemoryJournal
-from windflower.core.exchange import RecordCommands, RecordMissing, RecordReply
+from windflower.core.gateway_effects import RecordCommands, RecordMissing, RecordReply
 from windflower.core.roster import Presence
 from windflower.ports import EpochRecord, Journal, PhaseRecord, PullRecord, RosterRecord, RunRecord
 from windflower.wire.blobs import BlobRef

@@ -9,15 +9,15 @@ from samples import command, failed, reply
 
 from windflower.adapters.local.device_store import DeviceStores
 from windflower.adapters.memory.store import MemoryStore
-from windflower.core.duty import (
+from windflower.core.device_effects import (
     Drop,
     Forget,
     ForgetBelow,
     KeepCommand,
     KeepReply,
     KeepStart,
-    Kept,
 )
+from windflower.core.duty import Kept
 from windflower.ports import Store
 from windflower.wire.content import blob_ref
 

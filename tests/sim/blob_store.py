@@ -4,7 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from sim.weather import CALM, Weather
 from sim.world import World
-from windflower.core.duty import FetchProblem
+from windflower.core.device_effects import FetchProblem
 from windflower.wire.blobs import BlobRef, Grant
 from windflower.wire.content import blob_ref
 

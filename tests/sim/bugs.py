@@ -9,29 +9,20 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from sim.parts import SOUND, Parts
-from windflower.core.duty import (
+from windflower.core.device_effects import (
     Beat,
     Drop,
-    Duty,
     FetchProblem,
     KeepCommand,
     KeepReply,
     KeepStart,
-    Kept,
     Publish,
-    _Task,
 )
-from windflower.core.duty import Effect as DeviceEffect
-from windflower.core.exchange import Effect as GatewayEffect
-from windflower.core.exchange import (
-    Exchanges,
-    RecordCommands,
-    RecordMissing,
-    RecordReply,
-    Settle,
-    Tell,
-    _Exchange,
-)
+from windflower.core.device_effects import Effect as DeviceEffect
+from windflower.core.duty import Duty, Kept, _Task
+from windflower.core.exchange import Exchanges, _Exchange
+from windflower.core.gateway_effects import Effect as GatewayEffect
+from windflower.core.gateway_effects import RecordCommands, RecordMissing, RecordReply, Settle, Tell
 from windflower.core.roster import Roster
 from windflower.wire.blobs import Grant
 from windflower.wire.content import Content

@@ -8,8 +8,7 @@ from sim.network import GATEWAY, Link
 from sim.place import Place
 from sim.process import Process
 from sim.world import Violation
-from windflower.core.duty import (
-    STARTS,
+from windflower.core.device_effects import (
     STORING,
     Beat,
     Drop,
@@ -21,14 +20,13 @@ from windflower.core.duty import (
     KeepCommand,
     KeepReply,
     KeepStart,
-    Kept,
     Note,
     Publish,
     StopWork,
     Upload,
     Work,
-    heartbeat_of,
 )
+from windflower.core.duty import STARTS, Kept, heartbeat_of
 from windflower.core.events import Event, MessageRefused
 from windflower.wire.messages import Command, Control, Heartbeat, Reply
 
@@ -146,6 +144,9 @@ class DeviceNode(Process[Effect]):
     # ------------------------------------------------------------------------------- inputs
 
     def _take(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Drop):
+                self.place.oracle.cancelled(self.name, effect.ids, effect.epoch)
         self.enact(self.place.parts.device_filter(effects))
         if self.is_alive:
             self._plan_to_wake()

@@ -18,7 +18,7 @@ from sim.network import GATEWAY, Link
 from sim.place import Place
 from sim.process import Process
 from sim.zombie import Zombie
-from windflower.core.exchange import (
+from windflower.core.gateway_effects import (
     RECORDS,
     Effect,
     Inspect,

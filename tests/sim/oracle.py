@@ -42,6 +42,7 @@ class Oracle:
         self._crashes: Counter[str] = Counter()
         self._crashes_when_begun: dict[str, int] = {}
         self._epochs: dict[tuple[str, str], int] = {}
+        self._heard_commands: dict[str, Command] = {}
         self._heard: set[tuple[str, str, int]] = set()
         self._real_fetch_failures: Counter[str] = Counter()
 
@@ -154,6 +155,7 @@ class Oracle:
 
     def command_heard(self, device: str, command: Command) -> None:
         """A command arrived; from now on what older gateways sent is refused."""
+        self._heard_commands[command.id] = command
         newest = self._epochs.get((device, command.run), 0)
         if command.client == device and command.epoch >= newest:
             self._epochs[device, command.run] = command.epoch
@@ -231,12 +233,16 @@ class Oracle:
             self._forgotten[device].add(id_)
 
     def dropped(self, device: str, ids: Iterable[str], cancelled_by: int) -> None:
-        """A device was told that nobody waits for these: only an older gateway may be wrong."""
+        """A device's disk no longer holds these: only an older gateway may have been wrong."""
         for id_ in ids:
-            newest = self._epochs.get((device, self._kept[device][id_].run), 0)
-            if cancelled_by < newest:
-                self._broken("fenced", f"{device} drops {id_} at an older gateway's word")
             self._dropped[device, id_] = cancelled_by
+
+    def cancelled(self, device: str, ids: Iterable[str], cancelled_by: int) -> None:
+        """A device heeds a cancel."""
+        for id_ in ids:
+            command = self._heard_commands.get(id_)
+            if command and cancelled_by < self._epochs.get((device, command.run), 0):
+                self._broken("fenced", f"{device} drops {id_} at an older gateway's word")
 
     def floor_raised(self, device: str, floor: int) -> None:
         """A device forgets all runs below a number."""

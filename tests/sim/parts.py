@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from windflower.core.device_effects import Effect as DeviceEffect
 from windflower.core.duty import Duty
-from windflower.core.duty import Effect as DeviceEffect
-from windflower.core.exchange import Effect as GatewayEffect
 from windflower.core.exchange import Exchanges
+from windflower.core.gateway_effects import Effect as GatewayEffect
 from windflower.core.roster import Roster
 
 GatewayFilter = Callable[[Iterable[GatewayEffect]], list[GatewayEffect]]

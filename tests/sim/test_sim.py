@@ -8,7 +8,8 @@ from sim.bugs import BUGS
 from sim.parts import SOUND, Parts
 from sim.simulation import Simulation
 from sim.world import Violation
-from windflower.core.duty import Duty, Work
+from windflower.core.device_effects import Work
+from windflower.core.duty import Duty
 from windflower.wire.content import Content
 from windflower.wire.messages import Command, Control
 

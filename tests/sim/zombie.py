@@ -7,7 +7,8 @@ it says until then must do no harm.
 from collections.abc import Iterable
 
 from sim.place import Place
-from windflower.core.exchange import RECORDS, Effect, Exchanges, Send, Tell
+from windflower.core.exchange import Exchanges
+from windflower.core.gateway_effects import RECORDS, Effect, Send, Tell
 from windflower.wire.blobs import Grant
 from windflower.wire.messages import Command, Control, Heartbeat, Reply
 

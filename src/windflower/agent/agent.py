@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from windflower.core import duty
-from windflower.core.duty import Duty, Effect, FetchProblem, heartbeat_of
+from windflower.core import device_effects, duty
+from windflower.core.device_effects import Effect, FetchProblem
+from windflower.core.duty import Duty, heartbeat_of
 from windflower.core.events import AgentStarted, Event, KeyPinned, MessageRefused
 from windflower.errors import (
     BlobsUnavailable,
@@ -147,7 +148,7 @@ class Agent:
         await asyncio.gather(*everything, return_exceptions=True)
         await self._worker.stop()
         # A goodbye in the words of the last will, which the broker drops when we close in order.
-        self._link.beat(self._heartbeat(duty.Beat("gone", None, (), (), ())))
+        self._link.beat(self._heartbeat(device_effects.Beat("gone", None, (), (), ())))
         await self._link.close()
 
     # ------------------------------------------------------------------------------- inputs
@@ -220,10 +221,10 @@ class Agent:
         """Carry out effects in order; neighbours that store share a commit."""
         storing: list[Effect] = []
         for effect in effects:
-            if isinstance(effect, duty.STORING):
+            if isinstance(effect, device_effects.STORING):
                 storing.append(effect)
                 continue
-            if storing and not isinstance(effect, duty.Note):
+            if storing and not isinstance(effect, device_effects.Note):
                 await self._store.carry_out(storing, state)
                 storing = []
             self._begin(effect)
@@ -232,19 +233,19 @@ class Agent:
 
     def _begin(self, effect: Effect) -> None:
         match effect:
-            case duty.Fetch(id_, blobs, grants):
+            case device_effects.Fetch(id_, blobs, grants):
                 self._job(self._fetch(id_, blobs, grants))
-            case duty.Work(command):
+            case device_effects.Work(command):
                 self._working = self._job(self._work(command))
-            case duty.StopWork():
+            case device_effects.StopWork():
                 self._stopping = self._job(self._stop_work(self._working))
-            case duty.Upload(reply, grant) if reply.content.pack is not None:
+            case device_effects.Upload(reply, grant) if reply.content.pack is not None:
                 self._job(self._upload(reply.id, reply.content.pack, grant))
-            case duty.Publish(reply):
+            case device_effects.Publish(reply):
                 self._link.answer(reply.method, reply.to_bytes())
-            case duty.Beat():
+            case device_effects.Beat():
                 self._link.beat(self._heartbeat(effect))
-            case duty.Note(event):
+            case device_effects.Note(event):
                 self._note(event)
             case _:
                 pass
@@ -355,7 +356,7 @@ class Agent:
 
     # ---------------------------------------------------------------------------- messages
 
-    def _heartbeat(self, beat: duty.Beat) -> bytes:
+    def _heartbeat(self, beat: device_effects.Beat) -> bytes:
         return heartbeat_of(
             beat,
             device=self._settings.device,

@@ -27,6 +27,17 @@ from windflower.core.events import (
     ReplyLate,
     ReplyMissing,
 )
+from windflower.core.gateway_effects import (
+    Effect,
+    Inspect,
+    RecordCommands,
+    RecordMissing,
+    RecordReply,
+    Report,
+    Send,
+    Settle,
+    Tell,
+)
 from windflower.core.roster import MISSED_BEATS, Roster
 from windflower.wire.limits import IDS
 from windflower.wire.messages import Command, ControlMethod, Failure, Heartbeat, Reply
@@ -38,77 +49,6 @@ command is sent again only when it is older than this."""
 REPLY_UNAVAILABLE: Final = 4
 NODE_UNAVAILABLE: Final = 5
 """Flower's error codes (flwr.common.constant.ErrorCode)."""
-
-
-# ---------------------------------------------------------------------------------- effects
-
-
-@dataclass(frozen=True, slots=True)
-class RecordCommands:
-    """Journal commands with their deadline, before any of them is sent."""
-
-    commands: tuple[Command, ...]
-    deadline: float
-    waits_for_offline: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RecordReply:
-    """Journal that a reply settled its exchange."""
-
-    reply: Reply
-
-
-@dataclass(frozen=True, slots=True)
-class RecordMissing:
-    """Journal that an exchange was settled without its device."""
-
-    command: Command
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Publish a command, with fresh grants."""
-
-    command: Command
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Publish a control message; a `grant` carries fresh grants for its ids."""
-
-    device: str
-    method: ControlMethod
-    ids: tuple[str, ...] = ()
-    boot: str | None = None
-    epoch: int = 0
-    floor: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Inspect:
-    """Compare a reply's blob with the digest that it names, then call `inspected`."""
-
-    reply: Reply
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """Tell whoever waits that an exchange is settled."""
-
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Write an event."""
-
-    event: Event
-
-
-Effect = RecordCommands | RecordReply | RecordMissing | Send | Tell | Inspect | Settle | Report
-RECORDS: Final = (RecordCommands, RecordReply, RecordMissing)
 
 
 # ------------------------------------------------------------------------------------ state

@@ -12,9 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
-from windflower.core import exchange
+from windflower.core import gateway_effects
 from windflower.core.events import BrokerConnected, BrokerLost, MessageRefused
-from windflower.core.exchange import RECORDS, Effect, Exchanges
+from windflower.core.exchange import Exchanges
+from windflower.core.gateway_effects import RECORDS, Effect
 from windflower.core.roster import Presence, Roster
 from windflower.errors import BrokerUnavailable, MalformedMessage, RunFailed
 from windflower.gateway.feed import Feed
@@ -314,17 +315,17 @@ class Fleet:
 
     async def _do(self, effect: "Effect | _Finish | _KeepPresence") -> None:
         match effect:
-            case exchange.Send(command):
+            case gateway_effects.Send(command):
                 await self._send(command)
-            case exchange.Tell():
+            case gateway_effects.Tell():
                 await self._tell(effect)
-            case exchange.Inspect(reply):
+            case gateway_effects.Inspect(reply):
                 task = asyncio.create_task(self._inspect(reply))
                 self._inspections.add(task)
                 task.add_done_callback(self._inspected)
-            case exchange.Settle(id_):
+            case gateway_effects.Settle(id_):
                 self._settle(id_)
-            case exchange.Report(event):
+            case gateway_effects.Report(event):
                 self._feed.report(event)
             case _Finish(delivery):
                 await delivery.done()
@@ -337,7 +338,7 @@ class Fleet:
             envelope = seal(command, self._signer, self._grants(command))
             await self._ports.commands.send(command.client, envelope.to_bytes())
 
-    async def _tell(self, tell: exchange.Tell) -> None:
+    async def _tell(self, tell: gateway_effects.Tell) -> None:
         grants: tuple[Grant, ...] = ()
         if tell.method == "grant":
             commands = (self._open_commands.get(id_) for id_ in tell.ids)

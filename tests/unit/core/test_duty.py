@@ -4,10 +4,8 @@ from dataclasses import replace
 
 from samples import command, content, reply
 
-from windflower.core.duty import (
-    STARTS,
+from windflower.core.device_effects import (
     Beat,
-    Duty,
     Effect,
     Fetch,
     Forget,
@@ -15,12 +13,12 @@ from windflower.core.duty import (
     KeepCommand,
     KeepReply,
     KeepStart,
-    Kept,
     Publish,
     StopWork,
     Upload,
     Work,
 )
+from windflower.core.duty import STARTS, Duty, Kept
 from windflower.wire.blobs import BlobRef, Grant
 from windflower.wire.content import Content
 from windflower.wire.messages import Command, Control, Failure, Reply

@@ -1,6 +1,7 @@
 """What the gateway's half says, where the simulator would only see its consequences."""
 
-from windflower.core.exchange import Effect, Exchanges, Tell
+from windflower.core.exchange import Exchanges
+from windflower.core.gateway_effects import Effect, Tell
 from windflower.core.roster import Roster
 from windflower.wire.messages import Heartbeat
 

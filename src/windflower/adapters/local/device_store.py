@@ -15,7 +15,7 @@ from typing import Final
 
 from windflower.adapters.local.database import Database
 from windflower.adapters.local.files import digest_of, make_durable
-from windflower.core import duty
+from windflower.core import device_effects
 from windflower.core.duty import Kept
 from windflower.errors import MalformedMessage
 from windflower.wire.blobs import BlobRef
@@ -118,34 +118,39 @@ class DeviceStore:
             if path.name.removeprefix(self._prefix).partition(".")[0] not in live:
                 path.unlink(missing_ok=True)
 
-    async def carry_out(self, effects: Sequence[duty.Effect], state: bytes | None) -> None:
+    async def carry_out(
+        self, effects: Sequence[device_effects.Effect], state: bytes | None
+    ) -> None:
         """Commit all storing effects among these, with the app's new state."""
-        storing = [e for e in effects if isinstance(e, duty.STORING)]
-        if any(isinstance(e, duty.KeepReply) and e.reply.path for e in storing):
+        storing = [e for e in effects if isinstance(e, device_effects.STORING)]
+        if any(isinstance(e, device_effects.KeepReply) and e.reply.path for e in storing):
             # The update's file was synced by the worker; that it has a name is the folder's.
             await asyncio.to_thread(make_durable, self._shared.updates)
         if storing:
             await self._shared.database.run(lambda c: self._store_all(c, storing, state))
         for effect in storing:
-            if isinstance(effect, duty.Forget | duty.Drop):
+            if isinstance(effect, device_effects.Forget | device_effects.Drop):
                 self._drop_updates(effect.ids)
 
     def _store_all(
-        self, connection: sqlite3.Connection, effects: Iterable[duty.Effect], state: bytes | None
+        self,
+        connection: sqlite3.Connection,
+        effects: Iterable[device_effects.Effect],
+        state: bytes | None,
     ) -> None:
         for effect in effects:
             match effect:
-                case duty.KeepCommand():
+                case device_effects.KeepCommand():
                     self._keep_command(connection, effect.command)
-                case duty.KeepReply():
+                case device_effects.KeepReply():
                     self._keep_reply(connection, effect, state)
-                case duty.KeepStart():
+                case device_effects.KeepStart():
                     self._keep_start(connection, effect.id)
-                case duty.Forget():
+                case device_effects.Forget():
                     self._forget(connection, effect.ids, None)
-                case duty.Drop():
+                case device_effects.Drop():
                     self._forget(connection, effect.ids, effect.epoch)
-                case duty.ForgetBelow():
+                case device_effects.ForgetBelow():
                     self._forget_below(connection, effect.number)
                 case _:
                     pass
@@ -167,7 +172,7 @@ class DeviceStore:
         )
 
     def _keep_reply(
-        self, connection: sqlite3.Connection, effect: duty.KeepReply, state: bytes | None
+        self, connection: sqlite3.Connection, effect: device_effects.KeepReply, state: bytes | None
     ) -> None:
         reply = effect.reply
         connection.execute(

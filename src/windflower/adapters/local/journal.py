@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from windflower.adapters.local.database import Database
-from windflower.core import exchange
+from windflower.core import gateway_effects
 from windflower.core.roster import Presence
 from windflower.ports import (
     Entry,
@@ -137,14 +137,14 @@ class SqliteJournal:
 
 def _write(connection: sqlite3.Connection, entry: Entry, at: float) -> None:  # noqa: C901 - one case a kind
     match entry:
-        case exchange.RecordCommands():
+        case gateway_effects.RecordCommands():
             _write_commands(connection, entry, at)
-        case exchange.RecordReply(reply):
+        case gateway_effects.RecordReply(reply):
             connection.execute(
                 "UPDATE commands SET settled_at = ?, reply = ? WHERE id = ? AND settled_at IS NULL",
                 (at, reply.to_bytes(), reply.id),
             )
-        case exchange.RecordMissing(command, failure):
+        case gateway_effects.RecordMissing(command, failure):
             connection.execute(
                 "UPDATE commands SET settled_at = ?, code = ?, reason = ?"
                 " WHERE id = ? AND settled_at IS NULL",
@@ -174,7 +174,7 @@ def _write(connection: sqlite3.Connection, entry: Entry, at: float) -> None:  # 
 
 
 def _write_commands(
-    connection: sqlite3.Connection, entry: exchange.RecordCommands, at: float
+    connection: sqlite3.Connection, entry: gateway_effects.RecordCommands, at: float
 ) -> None:
     connection.executemany(
         "INSERT OR IGNORE INTO commands"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from windflower.core import exchange
+from windflower.core import gateway_effects
 from windflower.core.roster import Presence
 from windflower.ports import (
     Entry,
@@ -44,13 +44,13 @@ class MemoryJournal:
 
     def _write(self, entry: Entry, at: float) -> None:  # noqa: C901 - one case a kind
         match entry:
-            case exchange.RecordCommands(commands, deadline, waits):
+            case gateway_effects.RecordCommands(commands, deadline, waits):
                 for command in commands:
                     opened = OpenExchange(command, deadline, waits, at)
                     self._rows.setdefault(command.id, _Row(opened))
-            case exchange.RecordReply(reply):
+            case gateway_effects.RecordReply(reply):
                 self._settle(reply.id, reply=reply)
-            case exchange.RecordMissing(command, failure):
+            case gateway_effects.RecordMissing(command, failure):
                 self._settle(command.id, failure=failure)
             case RunRecord():
                 self._runs[entry.run] = entry

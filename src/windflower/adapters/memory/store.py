@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from windflower.core import duty
+from windflower.core import device_effects
 from windflower.core.duty import Kept
 from windflower.wire.blobs import BlobRef
 from windflower.wire.messages import NOTHING, Command
@@ -29,25 +29,25 @@ class MemoryStore:
         return list(self._kept.values()), int(self._facts.get("floor", "0"))
 
     async def carry_out(  # noqa: C901 - one case a kind
-        self, effects: Sequence[duty.Effect], state: bytes | None
+        self, effects: Sequence[device_effects.Effect], state: bytes | None
     ) -> None:
         """Keep what these effects say."""
         for effect in effects:
             match effect:
-                case duty.KeepCommand(command):
+                case device_effects.KeepCommand(command):
                     self._keep(command)
-                case duty.KeepReply(reply, number):
+                case device_effects.KeepReply(reply, number):
                     self._kept[reply.id] = replace(self._kept[reply.id], reply=reply)
                     if state is not None and reply.failure is None:
                         self._states[reply.run] = (number, state)
-                case duty.KeepStart(id_):
+                case device_effects.KeepStart(id_):
                     row = self._kept[id_]
                     self._kept[id_] = replace(row, starts=row.starts + 1)
-                case duty.Forget(ids):
+                case device_effects.Forget(ids):
                     self._forget(ids, None)
-                case duty.Drop(ids, epoch):
+                case device_effects.Drop(ids, epoch):
                     self._forget(ids, epoch)
-                case duty.ForgetBelow(number):
+                case device_effects.ForgetBelow(number):
                     self._forget_below(number)
                 case _:
                     pass

@@ -1,0 +1,123 @@
+"""What a device's duty says has to be done, as values to be carried out in order.
+
+Whoever carries them out makes what stores durable before the next effect begins.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from windflower.core.events import Event
+from windflower.wire.blobs import BlobRef, Grant
+from windflower.wire.messages import Cause, Command, Reply
+
+
+@dataclass(frozen=True, slots=True)
+class KeepCommand:
+    """Store a command that is new."""
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class KeepReply:
+    """Store a reply, and the app's new state with it, in one commit."""
+
+    reply: Reply
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeepStart:
+    """Count that work on a command begins: work that kills its device is given up in the end."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Drop what is kept of these commands, but remember that they were done."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Drop commands that were cancelled; a gateway of a later epoch may ask for them again."""
+
+    ids: tuple[str, ...]
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetBelow:
+    """Drop all that is kept of runs below this number, their states included."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Download these blobs, then call `fetched` or `fetch_failed`."""
+
+    id: str
+    blobs: tuple[BlobRef, ...]
+    grants: tuple[Grant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Let the worker do a command, then call `worked`."""
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class StopWork:
+    """End the worker's present command without a result."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Put a reply's pack where its grant says, then call `uploaded` or `upload_failed`."""
+
+    reply: Reply
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Publish a reply."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Publish a heartbeat; boot, time, interval and labels are filled in outside."""
+
+    cause: Cause
+    running: str | None
+    queued: tuple[str, ...]
+    outbox: tuple[str, ...]
+    need: tuple[str, ...]
+    floor: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Write an event."""
+
+    event: Event
+
+
+Effect = (
+    KeepCommand | KeepReply | KeepStart | Forget | Drop | ForgetBelow | Fetch | Work | StopWork
+    | Upload | Publish | Beat | Note
+)  # fmt: skip
+
+STORING: Final = (KeepCommand, KeepReply, KeepStart, Forget, Drop, ForgetBelow)
+
+FetchProblem = Literal["refused", "unreachable", "damaged"]
+"""refused: the grant is dead. unreachable: nobody answered. damaged: other bytes than named."""

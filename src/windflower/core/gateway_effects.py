@@ -1,0 +1,78 @@
+"""What the exchanges say has to be done, as values to be carried out in order.
+
+Whoever carries them out makes what records durable before the next effect begins.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from windflower.core.events import Event
+from windflower.wire.messages import Command, ControlMethod, Failure, Reply
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCommands:
+    """Journal commands with their deadline, before any of them is sent."""
+
+    commands: tuple[Command, ...]
+    deadline: float
+    waits_for_offline: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReply:
+    """Journal that a reply settled its exchange."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class RecordMissing:
+    """Journal that an exchange was settled without its device."""
+
+    command: Command
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Publish a command, with fresh grants."""
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Publish a control message; a `grant` carries fresh grants for its ids."""
+
+    device: str
+    method: ControlMethod
+    ids: tuple[str, ...] = ()
+    boot: str | None = None
+    epoch: int = 0
+    floor: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Compare a reply's blob with the digest that it names, then call `inspected`."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Tell whoever waits that an exchange is settled."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Write an event."""
+
+    event: Event
+
+
+Effect = RecordCommands | RecordReply | RecordMissing | Send | Tell | Inspect | Settle | Report
+RECORDS: Final = (RecordCommands, RecordReply, RecordMissing)
