@@ -3,10 +3,32 @@
 from dataclasses import replace
 
 from windflower.core.identity import command_id
+from windflower.core.policy import RoundPolicy, Terms
+from windflower.ports import RunRecord
+from windflower.wire.blobs import BlobRef
 from windflower.wire.content import ArrayEntry, Arrays, Content, Values, pack_inline, pack_records
 from windflower.wire.messages import NOTHING, Command, Failure, Reply
 
 RUN = "1-abc"
+
+
+RUN_RECORD = RunRecord(
+    run=RUN,
+    number=4,
+    epoch=1,
+    app="app",
+    folder="/apps/app",
+    bundle=BlobRef("0" * 64, 10),
+    config=Values("configs", (("rounds", 3), ("name", "x"), ("rate", 0.1))),
+    seed=2**62 + 1,
+    policy=RoundPolicy(is_strict=True),
+    limit=None,
+    simulated=0,
+    crew="device",
+    state="open",
+    created_at=1.5,
+)
+TERMS = Terms(99.0, waits_for_offline=True)
 
 
 def content(number: int = 0) -> Content:

@@ -23,7 +23,8 @@ from windflower.adapters.local.fleet_link import MqttFleetLink
 from windflower.adapters.local.http_server import HttpServer
 from windflower.adapters.local.journal import SqliteJournal
 from windflower.adapters.local.mqtt import BrokerAddress
-from windflower.core.events import GatewayStarted
+from windflower.adapters.local.tcp_ports import RememberedPort
+from windflower.core.events import BrokerStarted, GatewayStarted
 from windflower.errors import ConfigError, FleetTaken, GatewayUnavailable
 from windflower.gateway.desk import Desk
 from windflower.gateway.feed import Feed
@@ -123,9 +124,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
             async with _gateway(settings, state, broker) as gateway:
                 yield gateway
         finally:
-            if broker.own is not None and broker.keeping is not None:
-                broker.keeping.cancel()
-                await asyncio.wait([broker.keeping])
+            if broker.own is not None:
                 await broker.own.stop()
 
 
@@ -134,21 +133,20 @@ class _Broker:
     address: BrokerAddress
     name: str
     own: LocalBroker | None
-    keeping: asyncio.Task[None] | None
 
 
 async def _start_broker(settings: Settings, state: StateFolder) -> _Broker:
     if settings.broker is None:
         own = LocalBroker(state.broker, port=settings.broker_port)
         address = await own.start()
-        return _Broker(address, own.name, own, asyncio.create_task(own.keep()))
+        return _Broker(address, own.name, own)
     address = BrokerAddress.parse(
         settings.broker,
         ca=settings.broker_ca,
         certificate=settings.broker_certificate,
         key=settings.broker_key,
     )
-    return _Broker(address, "external", None, None)
+    return _Broker(address, "external", None)
 
 
 @asynccontextmanager
@@ -162,8 +160,12 @@ async def _gateway(
             f"--blobs-host {host} is every address: say with --blobs-url how devices reach it",
             key="blobs_url",
         )
-    endpoint = HttpServer(blob_endpoint(blobs), host=host, port=settings.blobs_port)
+    remembered = RememberedPort(state.path / "blobs" / "port")
+    endpoint = HttpServer(
+        blob_endpoint(blobs), host=host, port=settings.blobs_port or await remembered.last(host)
+    )
     port = await endpoint.start()
+    remembered.remember(port)
     blobs.base_url = settings.blobs_url or f"http://{host}:{port}"
     signer = Signer(state.secret("signing"))
     link = MqttFleetLink(
@@ -175,24 +177,43 @@ async def _gateway(
     clock = SystemClock()
     events = EventFile(state.events)
     feed = Feed(events)
-    ports = FleetPorts(link, link.replies, link.presence, blobs, journal, clock)
-    fleet = Fleet(ports, signer=signer, feed=feed, broker=str(broker.address))
+    world = FleetPorts(link, link.replies, link.presence, blobs, journal, clock)
+    fleet = Fleet(world, signer=signer, feed=feed, broker=str(broker.address))
     desk = Desk(fleet, journal=journal, blobs=blobs, clock=clock, feed=feed)
     server = LineServer(desk, feed, state.socket)
+    keeping: asyncio.Task[None] | None = None
     try:
         memory = await fleet.start()
         desk.restore(memory.runs, memory.last_number)
         await server.start()
         feed.report(GatewayStarted(broker=str(broker.address), blobs=blobs.base_url))
-        write_durably(state.card, _card(state.socket, broker, blobs.base_url, signer.public_key))
-        yield RunningGateway(fleet, desk, feed, broker.address, broker.name, broker.keeping)
+        card = _card(
+            *(state.socket, broker, blobs.base_url, signer.public_key), private=settings.private
+        )
+        write_durably(state.card, card)
+        keeping = _keep(broker, feed)
+        yield RunningGateway(fleet, desk, feed, broker.address, broker.name, keeping)
     finally:
         state.card.unlink(missing_ok=True)
+        if keeping is not None:
+            keeping.cancel()
+            await asyncio.wait([keeping])
         await server.stop()
         await fleet.stop()
         await endpoint.stop()
         await blobs.close()
         events.close()
+
+
+def _keep(broker: _Broker, feed: Feed) -> asyncio.Task[None] | None:
+    """Start our own broker again whenever it dies."""
+    if broker.own is None:
+        return None
+
+    def started(pid: int) -> None:
+        feed.report(BrokerStarted(broker=str(broker.address), pid=pid))
+
+    return asyncio.create_task(broker.own.keep(started))
 
 
 def _own_address(broker: BrokerAddress) -> str:
@@ -205,7 +226,7 @@ def _own_address(broker: BrokerAddress) -> str:
         return "127.0.0.1"
 
 
-def _card(line: Path, broker: _Broker, blobs_url: str, key: str) -> bytes:
+def _card(line: Path, broker: _Broker, blobs_url: str, key: str, *, private: bool) -> bytes:
     card = {
         "success": True,
         "pid": os.getpid(),
@@ -215,6 +236,7 @@ def _card(line: Path, broker: _Broker, blobs_url: str, key: str) -> bytes:
         "broker-pid": broker.own.pid if broker.own else None,
         "blobs": blobs_url,
         "key": key,
+        "private": private,
     }
     return json.dumps(card).encode() + b"\n"
 

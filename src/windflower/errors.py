@@ -24,7 +24,10 @@ exception that names the cause and the fix.
     ├── BlobNotFound
     ├── WorkerDied
     └── RunError                  the run ended without its result
-        ├── NotEnoughDevices
+        ├── RunSuspended              it is still open: resume it
+        │   ├── NotEnoughDevices
+        │   ├── NotEnoughReplies
+        │   └── RunDiverged
         └── RunFailed
 """
 
@@ -157,7 +160,13 @@ class RunError(WindflowerError):
     exit_code = 65
 
 
-class NotEnoughDevices(RunError):  # noqa: N818
+class RunSuspended(RunError):  # noqa: N818
+    """The run stopped before its end and loses nothing by it: it can be resumed."""
+
+    exit_code = 75
+
+
+class NotEnoughDevices(RunSuspended):
     """Fewer devices are online than the run needs.
 
     Attributes:
@@ -165,12 +174,20 @@ class NotEnoughDevices(RunError):  # noqa: N818
         need: devices needed.
     """
 
-    exit_code = 75
-
     def __init__(self, message: str, *, have: int, need: int) -> None:
         super().__init__(message)
         self.have = have
         self.need = need
+
+
+class NotEnoughReplies(RunSuspended):
+    """By the deadline of a phase fewer devices had answered well than its policy asks for."""
+
+
+class RunDiverged(RunSuspended):
+    """A run that was started again asks for something else than it did before."""
+
+    exit_code = 65
 
 
 class RunFailed(RunError):  # noqa: N818

@@ -6,12 +6,13 @@ absent.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from windflower.core import device_effects, gateway_effects
 from windflower.core.duty import Kept
+from windflower.core.policy import RoundPolicy, Terms
 from windflower.core.roster import Presence
 from windflower.wire.blobs import BlobRef, Grant
 from windflower.wire.content import Content, Values
@@ -142,24 +143,35 @@ class RunRecord:
         number: its number in the fleet.
         epoch: of the gateway under which it was begun, or begun again, last.
         app: the app's name.
+        folder: where the app was read from, on the machine that started the run.
         bundle: the app as it was sent to the devices.
+        config: the run configuration's overrides.
         seed: what all its random sources derive from.
-        is_strict: whether every chosen device is waited for.
-        state: open until it ended.
+        policy: what its phases wait for.
+        limit: how many of the freshest devices take part; None takes all.
+        simulated: how many devices are simulated for it, beside its gateway.
+        crew: what simulated devices are called.
+        state: open until it ended; an open run whose process is gone can be resumed.
         result: what it came to, once it ended.
         created_at: Unix seconds.
+        ended_at: Unix seconds, 0 while it is open.
     """
 
     run: str
     number: int
     epoch: int
     app: str
+    folder: str
     bundle: BlobRef
     config: Values
     seed: int
-    is_strict: bool
+    policy: RoundPolicy
+    limit: int | None
+    simulated: int
+    crew: str
     state: Literal["open", "done", "failed"]
     created_at: float
+    ended_at: float = 0.0
     result: dict[str, object] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
@@ -169,12 +181,17 @@ class RunRecord:
             "number": self.number,
             "epoch": self.epoch,
             "app": self.app,
+            "folder": self.folder,
             "bundle": self.bundle.to_json(),
             "config": Content((("config", self.config),)).to_json(),
             "seed": str(self.seed),  # 63 bits: more than some JSON readers keep
-            "is_strict": self.is_strict,
+            "policy": asdict(self.policy),
+            "limit": self.limit,
+            "simulated": self.simulated,
+            "crew": self.crew,
             "state": self.state,
             "created_at": self.created_at,
+            "ended_at": self.ended_at,
             "result": self.result,
         }
 
@@ -188,17 +205,26 @@ class RunRecord:
                 "bundle": BlobRef.from_json(value["bundle"]),
                 "config": config or NO_CONFIG,
                 "seed": int(value["seed"]),
+                "policy": RoundPolicy(**value["policy"]),
             }
         )
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseRecord:
-    """The exact list of exchanges that a phase ended with; journaled before the app sees it."""
+    """The exact list of exchanges that a phase ended with; journaled before the app sees it.
+
+    Attributes:
+        run: its run.
+        phase: what was asked, as a digest.
+        ids: the exchanges that the app is given, in the order in which it asked.
+        number: the how manieth phase of its run this is, from 1.
+    """
 
     run: str
     phase: str
     ids: tuple[str, ...]
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +254,7 @@ class EpochRecord:
 
 Entry = (
     gateway_effects.RecordCommands
+    | gateway_effects.RecordTerms
     | gateway_effects.RecordReply
     | gateway_effects.RecordMissing
     | RunRecord
@@ -244,8 +271,8 @@ class OpenExchange:
     """An exchange that the journal holds open."""
 
     command: Command
-    deadline: float
-    waits_for_offline: bool
+    batch: str
+    terms: Terms
     asked_at: float
 
 
@@ -257,8 +284,14 @@ class Settlement:
     run: str
     device: str
     method: Method
+    batch: str
     reply: Reply | None
     failure: Failure | None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the device did what it was asked."""
+        return self.reply is not None and self.reply.failure is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +306,36 @@ class Memory:
     last_epoch: int
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a run asked and was told, so that it can be retraced.
+
+    Attributes:
+        commands: in the order in which they were asked.
+        phases: in the order in which they closed.
+        devices: all that it was ever told of.
+    """
+
+    commands: tuple[Command, ...]
+    phases: tuple[PhaseRecord, ...]
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How the exchanges of a run ended.
+
+    Attributes:
+        ok: with what was asked for.
+        failed: with a device's failure.
+        late: without the device.
+    """
+
+    ok: int = 0
+    failed: int = 0
+    late: int = 0
+
+
 class Journal(Protocol):
     """What a gateway must not forget."""
 
@@ -282,6 +345,14 @@ class Journal(Protocol):
 
     async def recall(self) -> Memory:
         """Return what to go on with: every run, and the exchanges of the open ones."""
+        ...
+
+    async def history(self, run: str) -> History:
+        """Return what a run asked and was told."""
+        ...
+
+    async def tally(self, run: str) -> Tally:
+        """Count how the exchanges of a run ended."""
         ...
 
     async def settlements(self, ids: Sequence[str]) -> Sequence[Settlement]:

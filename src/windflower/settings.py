@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     state: Path = Field(default_factory=default_state)
     """The one folder in which everything is kept: journal, blobs, keys, runs."""
 
+    private: bool = False
+    """Whether this gateway was started for one run and ends with it; `windflower run` says so."""
+
     broker: str | None = None
     """An MQTT broker, mqtt[s]://[user:password@]host[:port]. None starts one on loopback."""
 

@@ -5,31 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from samples import RUN, command, failed, reply
+from samples import RUN, RUN_RECORD, TERMS, command, failed, reply
 
 from windflower.adapters.local.journal import SqliteJournal
 from windflower.adapters.memory.journal import MemoryJournal
-from windflower.core.gateway_effects import RecordCommands, RecordMissing, RecordReply
+from windflower.core.gateway_effects import (
+    RecordCommands,
+    RecordMissing,
+    RecordReply,
+    RecordTerms,
+)
+from windflower.core.policy import Terms
 from windflower.core.roster import Presence
-from windflower.ports import EpochRecord, Journal, PhaseRecord, PullRecord, RosterRecord, RunRecord
-from windflower.wire.blobs import BlobRef
-from windflower.wire.content import Values
+from windflower.ports import EpochRecord, Journal, PhaseRecord, PullRecord, RosterRecord, Tally
 from windflower.wire.messages import Failure
 
 Reopen = Callable[[], Journal]
-
-RUN_RECORD = RunRecord(
-    run=RUN,
-    number=4,
-    epoch=1,
-    app="app",
-    bundle=BlobRef("0" * 64, 10),
-    config=Values("configs", (("rounds", 3), ("name", "x"), ("rate", 0.1))),
-    seed=2**62 + 1,
-    is_strict=True,
-    state="open",
-    created_at=1.5,
-)
 
 
 @pytest.fixture(params=["memory", "local"])
@@ -58,7 +49,7 @@ async def test_an_empty_journal_remembers_nothing(reopen: Reopen) -> None:
 async def test_open_and_settled_exchanges_come_back(reopen: Reopen) -> None:
     asked = [command(number) for number in range(4)]
     journal = reopen()
-    await journal.record([RUN_RECORD, RecordCommands(tuple(asked), 99.0, True)], at=7.0)
+    await journal.record([RUN_RECORD, RecordCommands(tuple(asked), "b1", TERMS)], at=7.0)
     await journal.record([RecordReply(reply(asked[0], number=3))], at=8.0)
     await journal.record([RecordReply(failed(asked[1]))], at=8.0)
     await journal.record([RecordMissing(asked[2], Failure(5, "d1 is offline"))], at=9.0)
@@ -71,9 +62,9 @@ async def test_open_and_settled_exchanges_come_back(reopen: Reopen) -> None:
     assert (RUN_RECORD,) == memory.runs
     assert 4 == memory.last_number
     assert [asked[3]] == [exchange.command for exchange in memory.open]
-    assert [(99.0, True, 7.0)] == [
-        (e.deadline, e.waits_for_offline, e.asked_at) for e in memory.open
-    ]
+    assert [("b1", TERMS, 7.0)] == [(e.batch, e.terms, e.asked_at) for e in memory.open]
+    assert [True, False, False] == [s.is_good for s in settled]
+    assert {"b1"} == {s.batch for s in settled}
     assert [reply(asked[0], number=3), failed(asked[1]), None] == [s.reply for s in settled]
     assert Failure(5, "d1 is offline") == settled[2].failure
     assert {s.id for s in settled} == {s.id for s in memory.settled}
@@ -82,7 +73,7 @@ async def test_open_and_settled_exchanges_come_back(reopen: Reopen) -> None:
 async def test_the_first_settlement_stays(reopen: Reopen) -> None:
     asked = command()
     journal = reopen()
-    await journal.record([RUN_RECORD, RecordCommands((asked,), 99.0, False)], at=1.0)
+    await journal.record([RUN_RECORD, RecordCommands((asked,), "b1", TERMS)], at=1.0)
     await journal.record([RecordReply(reply(asked, number=1))], at=2.0)
     await journal.record([RecordReply(reply(asked, number=2))], at=3.0)
     await journal.record([RecordMissing(asked, Failure(4, "late"))], at=4.0)
@@ -95,19 +86,54 @@ async def test_the_first_settlement_stays(reopen: Reopen) -> None:
 async def test_commands_that_are_recorded_again_stay_as_they_were(reopen: Reopen) -> None:
     asked = command()
     journal = reopen()
-    await journal.record([RUN_RECORD, RecordCommands((asked,), 10.0, False)], at=1.0)
-    await journal.record([RecordCommands((asked,), 20.0, True)], at=2.0)
+    await journal.record([RUN_RECORD, RecordCommands((asked,), "b1", TERMS)], at=1.0)
+    await journal.record([RecordCommands((replace(asked, epoch=9),), "b1", TERMS)], at=2.0)
     memory = await journal.recall()
     await journal.close()
 
-    assert [10.0] == [exchange.deadline for exchange in memory.open]
+    assert [(1, 1.0)] == [(exchange.command.epoch, exchange.asked_at) for exchange in memory.open]
+
+
+async def test_a_batch_is_waited_for_on_new_terms(reopen: Reopen) -> None:
+    journal, terms = reopen(), Terms(500.0, waits_for_offline=False, quorum=2, minimum=1)
+    await journal.record([RUN_RECORD, RecordCommands((command(),), "b1", TERMS)], at=1.0)
+    await journal.record([RecordTerms("b1", terms)], at=2.0)
+    memory = await reopen().recall()
+
+    assert [terms] == [exchange.terms for exchange in memory.open]
+
+
+async def test_how_the_exchanges_of_a_run_ended_is_counted(reopen: Reopen) -> None:
+    asked = [command(number) for number in range(4)]
+    journal = reopen()
+    await journal.record([RUN_RECORD, RecordCommands(tuple(asked), "b1", TERMS)], at=1.0)
+    await journal.record([RecordReply(reply(asked[0])), RecordReply(failed(asked[1]))], at=2.0)
+    await journal.record([RecordMissing(asked[2], Failure(5, "d1 is offline"))], at=3.0)
+
+    assert Tally(ok=1, failed=1, late=1) == await journal.tally(RUN)
+    assert Tally() == await journal.tally("another")
+
+
+async def test_what_a_run_asked_and_was_told_comes_back_in_order(reopen: Reopen) -> None:
+    first, second = command(1), command(2)
+    journal = reopen()
+    await journal.record([RUN_RECORD, RosterRecord(RUN, 0, ("d2", "d1"))], at=1.0)
+    await journal.record([RecordCommands((second,), "b1", TERMS)], at=2.0)
+    await journal.record([PhaseRecord(RUN, "p1", (second.id,), 1)], at=3.0)
+    await journal.record([RosterRecord(RUN, 1, ("d3", "d1"))], at=4.0)
+    await journal.record([RecordCommands((first,), "b2", TERMS)], at=5.0)
+    history = await reopen().history(RUN)
+
+    assert (second, first) == history.commands
+    assert (PhaseRecord(RUN, "p1", (second.id,), 1),) == history.phases
+    assert ("d2", "d1", "d3") == history.devices
 
 
 async def test_runs_that_ended_are_not_taken_up(reopen: Reopen) -> None:
     asked = command()
     ended = replace(RUN_RECORD, state="done", result={"model-hash": "ab", "rounds": 3})
     journal = reopen()
-    await journal.record([RUN_RECORD, RecordCommands((asked,), 10.0, False)], at=1.0)
+    await journal.record([RUN_RECORD, RecordCommands((asked,), "b1", TERMS)], at=1.0)
     await journal.record([ended], at=2.0)
     memory = await journal.recall()
     await journal.close()
@@ -118,13 +144,13 @@ async def test_runs_that_ended_are_not_taken_up(reopen: Reopen) -> None:
 
 async def test_what_the_app_was_told_is_told_again(reopen: Reopen) -> None:
     journal = reopen()
-    await journal.record([PhaseRecord(RUN, "p1", ("a", "b"))], at=1.0)
-    await journal.record([PhaseRecord(RUN, "p1", ("c",))], at=2.0)
+    await journal.record([PhaseRecord(RUN, "p1", ("a", "b"), 1)], at=1.0)
+    await journal.record([PhaseRecord(RUN, "p1", ("c",), 2)], at=2.0)
     await journal.record([RosterRecord(RUN, 0, ("d1", "d2")), PullRecord(RUN, 0, ("a",))], at=3.0)
     await journal.close()
     again = reopen()
 
-    assert PhaseRecord(RUN, "p1", ("a", "b")) == await again.phase(RUN, "p1")
+    assert PhaseRecord(RUN, "p1", ("a", "b"), 1) == await again.phase(RUN, "p1")
     assert await again.phase(RUN, "p2") is None
     assert RosterRecord(RUN, 0, ("d1", "d2")) == await again.roster(RUN, 0)
     assert await again.roster(RUN, 1) is None

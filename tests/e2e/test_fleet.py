@@ -124,15 +124,82 @@ def test_a_run_that_a_person_stops_is_over_for_the_devices_too(
     assert 0 == again.wait(), again.err
 
 
-def test_a_run_whose_process_was_killed_is_over_for_the_devices_too(
-    held_run: Program, tmp_path: Path
+def undisturbed_hash(programs: Programs, apps: Path) -> str:
+    run = small_run(programs, apps, "undisturbed")
+    assert 0 == run.wait(), run.err
+    return str(run.last["model-hash"])
+
+
+def test_a_run_whose_process_was_killed_is_begun_again_and_ends_with_the_same_bits(
+    programs: Programs, held_run: Program, apps: Path, tmp_path: Path
 ) -> None:
     (process,) = children_of(held_run.process.pid)
     os.kill(process, signal.SIGKILL)
+    until(lambda: events(tmp_path / "state", "run-resumed"), "the run to begin again")
+    (tmp_path / "pause").unlink()
 
-    assert 65 == held_run.wait(), held_run.err
-    reason = "the run's process ended with code -9 and said nothing"
-    assert [(False, reason)] == how_it_ended(tmp_path / "state")
+    assert 0 == held_run.wait(), held_run.err
+    assert undisturbed_hash(programs, apps) == held_run.last["model-hash"]
+    assert {"ok": 8, "failed": 0, "late": 0} == held_run.last["replies"]
+
+
+def test_a_gateway_that_was_killed_and_started_again_goes_on_with_its_runs(
+    programs: Programs, gateway: Program, held_run: Program, apps: Path, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    gateway.kill()
+    (tmp_path / "pause").unlink()  # the devices answer while nobody hears them
+    until(lambda: "the gateway is gone" in held_run.err, "the run to notice")
+    programs.windflower("serve", "--state", str(state), "--format", "json", name="again")
+
+    assert 0 == held_run.wait(), held_run.err
+    assert undisturbed_hash(programs, apps) == held_run.last["model-hash"]
+    assert 1 <= len(events(state, "run-resumed"))
+
+
+def test_a_run_that_was_killed_with_all_that_followed_it_is_resumed_by_hand(
+    programs: Programs, held_run: Program, apps: Path, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    (run,) = {e["run"] for e in events(state, "run-started")}
+    held_run.kill()
+    until(lambda: events(state, "run-suspended"), "the gateway to notice")
+    (tmp_path / "pause").unlink()
+    resumed = programs.windflower(
+        "run", "--resume", run, "--state", str(state), "--format", "json", name="resumed"
+    )
+
+    assert 0 == resumed.wait(), resumed.err
+    assert run == resumed.last["run-id"]
+    assert undisturbed_hash(programs, apps) == resumed.last["model-hash"]
+
+
+def test_a_run_is_executed_by_one_process_at_a_time(
+    programs: Programs, held_run: Program, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    (run,) = {e["run"] for e in events(state, "run-started")}
+    second = programs.windflower(
+        "run", "--resume", run, "--state", str(state), "--format", "json", name="second"
+    )
+
+    assert 75 == held_run.wait(), held_run.err
+    assert "resumed by another" in held_run.err
+    (tmp_path / "pause").unlink()
+    assert 0 == second.wait(), second.err
+
+
+def test_a_run_that_is_over_cannot_be_resumed(
+    programs: Programs, gateway: Program, apps: Path, tmp_path: Path
+) -> None:
+    crew(programs, gateway, 2)
+    done = small_run(programs, apps, "done")
+    assert 0 == done.wait(), done.err
+    state = str(tmp_path / "state")
+    for run, said in ((done.last["run-id"], "is over"), ("9-nobody", "there is no run 9-nobody")):
+        again = programs.windflower("run", "--resume", run, "--state", state, name="again")
+        assert 78 == again.wait()
+        assert said in again.err
 
 
 def test_a_gateways_own_broker_that_dies_is_started_again_and_nothing_is_lost(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from windflower.core.identity import command_id
+from windflower.core.policy import RoundPolicy
 from windflower.wire.content import Content, Values, blob_ref
 from windflower.wire.messages import Command, Failure, Reply, method_of
 
@@ -38,7 +39,7 @@ class Plan:
         starts_at: when a person starts it.
         stops_at: when a person stops it, done or not; None lets it go on.
         timeout_s: how long a phase waits.
-        is_strict: whether it waits for devices that are offline.
+        policy: what its phases wait for.
         has_blobs: whether models and updates are too large for a message.
     """
 
@@ -48,7 +49,7 @@ class Plan:
     starts_at: float
     stops_at: float | None
     timeout_s: float
-    is_strict: bool
+    policy: RoundPolicy
     has_blobs: bool
 
 

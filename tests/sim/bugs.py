@@ -20,9 +20,10 @@ from windflower.core.device_effects import (
 )
 from windflower.core.device_effects import Effect as DeviceEffect
 from windflower.core.duty import Duty, Kept, _Task
-from windflower.core.exchange import Exchanges, _Exchange
+from windflower.core.exchange import Exchanges, _Batch, _Exchange
 from windflower.core.gateway_effects import Effect as GatewayEffect
 from windflower.core.gateway_effects import RecordCommands, RecordMissing, RecordReply, Settle, Tell
+from windflower.core.policy import Terms
 from windflower.core.roster import Roster
 from windflower.wire.blobs import Grant
 from windflower.wire.content import Content
@@ -146,9 +147,43 @@ class _WantsItsOwnEpoch(Exchanges):
 
 
 class _WaitsForNobody(Exchanges):
-    def _add(self, exchange: _Exchange) -> None:
-        exchange.waits_for_offline = False
-        super()._add(exchange)
+    def _is_doomed(self, exchange: _Exchange) -> bool:
+        return not self._roster.is_online(exchange.command.client)
+
+
+class _FailuresMakeAQuorum(Exchanges):
+    """A device that says that it failed counts as one that answered."""
+
+    def _settle(self, exchange: _Exchange, reply: Reply, now: float) -> list[GatewayEffect]:
+        if reply.failure is not None:
+            exchange.batch.good += 1
+        return super()._settle(exchange, reply, now)
+
+
+class _GivesUpUnderTheMinimum(Exchanges):
+    """At the deadline all that is open is given up, however few have answered."""
+
+    def _expire(self, batch: _Batch) -> list[GatewayEffect]:
+        batch.good += batch.terms.minimum
+        return super()._expire(batch)
+
+
+class _HoldsForEver(Exchanges):
+    """A run that is resumed does not wait anew for what was held open."""
+
+    def _renew(self, batch: str, terms: Terms, now: float) -> list[GatewayEffect]:
+        del batch, terms, now
+        return []
+
+
+class _QuorumCountsFromTheRestart(Exchanges):
+    """A restart forgets who had answered well in a phase that is open."""
+
+    def restore_settled(
+        self, id_: str, *, run: str, batch: str, is_answered: bool, is_good: bool
+    ) -> None:
+        del is_good
+        super().restore_settled(id_, run=run, batch=batch, is_answered=is_answered, is_good=False)
 
 
 class _FloorIsTheNewestRun(Exchanges):
@@ -360,6 +395,12 @@ BUGS: Final = {
         "a reply of an ended run stays in the outbox", _gateway(_ReleasesOnlyWhatItKnows)
     ),
     "impatient": Bug("a strict run gives devices up", _gateway(_WaitsForNobody)),
+    "failures-count": Bug("a failure counts for the quorum", _gateway(_FailuresMakeAQuorum)),
+    "minimum-ignored": Bug("too few answers close a phase", _gateway(_GivesUpUnderTheMinimum)),
+    "held-for-ever": Bug("what was held is not waited for again", _gateway(_HoldsForEver)),
+    "quorum-forgotten": Bug(
+        "a restart counts the quorum from nought", _gateway(_QuorumCountsFromTheRestart)
+    ),
     "floor-too-high": Bug("the newest run is the floor", _gateway(_FloorIsTheNewestRun)),
     "deaf": Bug("who hears nobody says that all are lost", _gateway(_DeafGatewayJudges)),
     "two-for-one": Bug(

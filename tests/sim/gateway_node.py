@@ -9,6 +9,7 @@ from sim.app import (
     Question,
     Script,
     command_of,
+    digest,
     failure_text,
     pack_of,
     reply_text,
@@ -21,15 +22,18 @@ from sim.zombie import Zombie
 from windflower.core.gateway_effects import (
     RECORDS,
     Effect,
+    Hold,
     Inspect,
     RecordCommands,
     RecordMissing,
     RecordReply,
+    RecordTerms,
     Report,
     Send,
     Settle,
     Tell,
 )
+from windflower.core.policy import Terms
 from windflower.core.roster import MISSED_BEATS, Presence
 from windflower.wire.blobs import Grant
 from windflower.wire.content import blob_ref
@@ -55,8 +59,8 @@ class Asked:
     """What the journal holds of one command."""
 
     command: Command
-    deadline: float
-    waits_for_offline: bool
+    batch: str
+    terms: Terms
     asked_at: float
 
 
@@ -68,6 +72,7 @@ class Journal:
     asked: dict[str, Asked] = field(default_factory=dict)
     outcomes: dict[str, str] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
+    good: set[str] = field(default_factory=set)
     presences: tuple[Presence, ...] = ()
     last_epoch: int = 0
 
@@ -121,7 +126,9 @@ class GatewayNode(Process[Effect]):
         for row in self.journal.runs.values():
             if not row.is_over:
                 self._open(row)
-        for id_, asked in self.journal.asked.items():
+        for id_, asked in sorted(
+            self.journal.asked.items(), key=lambda item: not self.journal.is_open(item[0])
+        ):
             self._restore(id_, asked)
         self._plan_to_wake()
         self.link.start()
@@ -132,14 +139,15 @@ class GatewayNode(Process[Effect]):
     def _restore(self, id_: str, asked: Asked) -> None:
         if self.journal.is_open(id_):
             self._exchanges.restore_open(
-                asked.command,
-                deadline=asked.deadline,
-                waits_for_offline=asked.waits_for_offline,
-                asked_at=asked.asked_at,
+                asked.command, batch=asked.batch, terms=asked.terms, asked_at=asked.asked_at
             )
         elif self.place.parts.restores_settled and not self._is_over(asked.command.run):
             self._exchanges.restore_settled(
-                id_, run=asked.command.run, is_answered=id_ in self.journal.answered
+                id_,
+                run=asked.command.run,
+                batch=asked.batch,
+                is_answered=id_ in self.journal.answered,
+                is_good=id_ in self.journal.good,
             )
 
     def crash(self) -> None:
@@ -200,6 +208,14 @@ class GatewayNode(Process[Effect]):
         row.epoch = self.journal.last_epoch
         self._exchanges.open_run(row.plan.run, number=row.number, epoch=row.epoch)
 
+    def _suspend(self, batch: str) -> None:
+        """End the process of a run that has too few good answers; a person resumes it."""
+        for run, execution in list(self.executions.items()):
+            ids = execution.waits_for.values()
+            if any(self.journal.asked[i].batch == batch for i in ids if i in self.journal.asked):
+                self.world.note(run, "is suspended")
+                self.kill_run(run)
+
     def _is_over(self, run: str) -> bool:
         return self.journal.runs[run].is_over
 
@@ -228,12 +244,22 @@ class GatewayNode(Process[Effect]):
         execution.waits_for = {q: command.id for q, command in commands.items()}
         effects = self._exchanges.ask(
             tuple(commands.values()),
-            deadline=deadline,
-            waits_for_offline=plan.is_strict,
+            batch=digest(*(command.id for command in commands.values())),
+            terms=plan.policy.terms(len(commands), now=now, patience_s=plan.timeout_s),
             now=now,
         )
+        self._check_deadline(execution, effects)
         self._take(effects)
         self.later(0.0, lambda: self._look(execution))
+
+    def _check_deadline(self, execution: Execution, effects: list[Effect]) -> None:
+        """Every wait has a deadline: what was held past one is waited for on new terms."""
+        renewed = {e.batch for e in effects if isinstance(e, RecordTerms)}
+        asked = [self.journal.asked.get(id_) for id_ in execution.waits_for.values()]
+        for row in asked:
+            if row is not None and self.journal.is_open(row.command.id):
+                is_renewed = row.batch in renewed
+                self.place.oracle.waited_for(row.command, row.terms, is_renewed=is_renewed)
 
     def _spell(self, row: RunRow, question: Question, deadline: float) -> Command:
         now = self.world.now
@@ -328,20 +354,27 @@ class GatewayNode(Process[Effect]):
 
     def write(self, effect: Effect) -> None:
         match effect:
-            case RecordCommands(commands, deadline, waits_for_offline):
+            case RecordCommands(commands, batch, terms):
                 for command in commands:
-                    self.place.oracle.command_recorded(command)
-                    self.journal.asked[command.id] = Asked(
-                        command, deadline, waits_for_offline, self.world.now
-                    )
+                    self.place.oracle.command_recorded(command, batch, terms)
+                    self.journal.asked[command.id] = Asked(command, batch, terms, self.world.now)
+            case RecordTerms(batch, terms):
+                self._write_terms(batch, terms)
             case RecordReply(reply):
                 outcome = reply_text(reply, self.place.blobs.blobs)
                 self._write_outcome(reply.id, outcome, reply)
                 self.journal.answered.add(reply.id)
+                if reply.failure is None:
+                    self.journal.good.add(reply.id)
             case RecordMissing(command, failure):
                 self._write_outcome(command.id, failure_text(failure), None)
             case _:
                 raise AssertionError(effect)
+
+    def _write_terms(self, batch: str, terms: Terms) -> None:
+        for asked in self.journal.asked.values():
+            if asked.batch == batch:
+                asked.terms = terms
 
     def _check_silence(self, command: Command, failure: Failure) -> None:
         """Whoever says that a device is silent must have listened."""
@@ -373,6 +406,8 @@ class GatewayNode(Process[Effect]):
                 self.later(self.world.between(0.01, 2.0), lambda: self._inspect(reply))
             case Settle(id_):
                 self._settle(id_)
+            case Hold(batch):
+                self._suspend(batch)
             case Report(event):
                 if event.kind() in ("message-refused", "device-lost", "reply-late"):
                     self.world.note("gateway", f"reports {event.to_json()}")

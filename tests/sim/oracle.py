@@ -11,6 +11,7 @@ from typing import Final
 from sim.app import Answers, Plan, Question, undisturbed
 from sim.world import Violation, World
 from windflower.core.duty import MESSAGE_UNAVAILABLE, STARTS, WORKER_CRASHED
+from windflower.core.policy import Terms
 from windflower.core.roster import MISSED_BEATS
 from windflower.wire.messages import Command, Reply
 
@@ -28,6 +29,10 @@ class Oracle:
         self.commands: dict[str, Command] = {}
         self.outcomes: dict[str, str] = {}
         self.ended: set[str] = set()
+        self._good: set[str] = set()
+        self._batch_of: dict[str, str] = {}
+        self._batches: defaultdict[str, list[str]] = defaultdict(list)
+        self._terms: dict[str, Terms] = {}
         self._asked_for: dict[str, Question] = {}
         self._notified: set[tuple[int, str]] = set()
         # What was seen of the devices.
@@ -48,10 +53,13 @@ class Oracle:
 
     # --------------------------------------------------------------------- on the gateway
 
-    def command_recorded(self, command: Command) -> None:
+    def command_recorded(self, command: Command, batch: str, terms: Terms) -> None:
         """A command stands in the journal."""
         if command.id in self.commands:
             self._broken("asked-twice", f"{command.id} is recorded again")
+        self._batch_of[command.id] = batch
+        self._batches[batch].append(command.id)
+        self._terms[batch] = terms
         self.commands[command.id] = command
 
     def outcome_recorded(self, id_: str, outcome: str, reply: Reply | None) -> None:
@@ -65,6 +73,24 @@ class Oracle:
         if reply is not None:
             self._check_counted(command, reply, outcome)
         self.outcomes[id_] = outcome
+        if reply is None:
+            self._check_spared(id_, outcome)
+        elif reply.failure is None:
+            self._good.add(id_)
+
+    def _check_spared(self, id_: str, outcome: str) -> None:
+        """A device is given up only if enough others answered, or still may."""
+        batch = self._batch_of[id_]
+        ids, terms = self._batches[batch], self._terms[batch]
+        good = sum(i in self._good for i in ids)
+        open_ = sum(i not in self.outcomes for i in ids)
+        if good + open_ < terms.minimum:
+            self._broken("minimum", f"{id_} is given up: {good} are good, {open_} are open")
+        is_quorum = "enough others" in outcome
+        if is_quorum and (terms.quorum is None or good < terms.quorum):
+            self._broken("quorum", f"{id_} is given up for a quorum of {good}")
+        if not is_quorum and terms.quorum is not None and good >= terms.quorum:
+            self._broken("quorum", f"{id_} was waited for after {good} good answers")
 
     def _check_counted(self, command: Command, reply: Reply, outcome: str) -> None:
         names = (reply.client, reply.run, reply.method)
@@ -85,6 +111,11 @@ class Oracle:
             # A device's clock may be a tenth too fast.
             return has_tried or command.created_at + command.ttl_s * 0.9 < self._world.now
         return False
+
+    def waited_for(self, command: Command, terms: Terms, *, is_renewed: bool) -> None:
+        """A run that begins again waits for what is open from before."""
+        if terms.deadline <= self._world.now and not is_renewed:
+            self._broken("deadline", f"{command.id} is waited for, its deadline has passed")
 
     def given_up(self, command: Command, reason: str, *, listened_s: float, there_s: float) -> None:
         """An exchange is settled without its device.
@@ -143,7 +174,7 @@ class Oracle:
         """A run's end stands in the journal; a strict one must end as if nothing had happened."""
         outcomes = {i: o for i, o in self.outcomes.items() if self.commands[i].run == plan.run}
         was_disturbed = any(o.startswith(_MADE_BY_THE_CORE) for o in outcomes.values())
-        if model is not None and plan.is_strict and not was_disturbed:
+        if model is not None and plan.policy.is_strict and not was_disturbed:
             twin = undisturbed(plan)
             if model != twin.model:
                 self._broken("twin", f"{plan.run} ended with {model[:8]}, not {twin.model[:8]}")

@@ -15,6 +15,7 @@ from sim.parts import SOUND, Parts
 from sim.place import Place, QuickSeal, RealSeal
 from sim.weather import CALM, NEVER, Weather, forecast
 from sim.world import Violation, World
+from windflower.core.policy import RoundPolicy
 
 HEALING_S: Final = 600.0
 """Once nothing fails any more, everything is done within this."""
@@ -236,7 +237,12 @@ def _plans(random: Random, devices: tuple[str, ...]) -> tuple[Plan, ...]:
                 starts_at=starts_at,
                 stops_at=stops_at,
                 timeout_s=_FOR_EVER_S if is_strict else random.choice((40.0, 150.0, 600.0)),
-                is_strict=is_strict,
+                policy=RoundPolicy(
+                    quorum=random.choice((None, None, 1, 2, 0.5, 1.0)),
+                    min_replies=random.choice((0, 0, 1, 2, 0.5)),
+                    wait_for_offline=random.random() < 0.3,
+                    is_strict=is_strict,
+                ),
                 has_blobs=random.random() < 0.5,
             )
         )

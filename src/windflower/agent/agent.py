@@ -48,6 +48,8 @@ class AgentSettings:
         node_config: what it tells the app about itself, `key=value ...` as Flower spells it.
         gateway_key: the only gateway that it obeys, base64; None pins the first that it hears.
         labels: what its owner tells devices apart by.
+        grace_s: for so long work that was cancelled may still end by itself, which keeps the
+            worker warm; then it is killed.
     """
 
     device: str
@@ -56,6 +58,7 @@ class AgentSettings:
     node_config: str = ""
     gateway_key: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    grace_s: float = 2.0
 
 
 class MonotonicClock:
@@ -349,10 +352,14 @@ class Agent:
         )
 
     async def _stop_work(self, working: asyncio.Task[None] | None) -> None:
-        if working is not None:
+        """Let cancelled work end by itself for a moment, then kill it; its result goes nowhere."""
+        if working is None:
+            return
+        done, _ = await asyncio.wait([working], timeout=self._settings.grace_s)
+        if not done:
             working.cancel()
             await asyncio.wait([working])
-        await self._worker.stop()
+            await self._worker.stop()
 
     # ---------------------------------------------------------------------------- messages
 

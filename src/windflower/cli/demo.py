@@ -4,46 +4,110 @@ import contextlib
 import logging
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 
+from windflower.adapters.local.event_file import EventFile
 from windflower.cli.run import answer
 from windflower.errors import AppError
 from windflower.flower.app_folder import AppFolder
 from windflower.observe.progress import Progress
+from windflower.pipeline.chaos import KINDS, Chaos, counted
 from windflower.pipeline.job import JobRequest, JobResult, run_job
-from windflower.pipeline.simulated import node_config, prepare
+from windflower.pipeline.simulated import Show, node_config, prepare
 
 _EXAMPLE = "01-smartwatch"
 
 
 async def show_demo(
-    *, rounds: int, devices: int, seed: int, place: str, state: Path, is_json: bool
+    *,
+    rounds: int,
+    devices: int,
+    seed: int,
+    place: str,
+    state: Path,
+    has_chaos: bool,
+    is_json: bool,
 ) -> dict[str, Any]:
     """Run the example and show how it goes; return the answer for scripts."""
     if place == "memory":
         return await _demo_in_memory(rounds, devices, seed, state, is_json=is_json)
-    request = JobRequest(
+    request = _request(rounds, devices, seed, state)
+    if has_chaos:
+        return await _demo_with_chaos(request, rounds, is_json=is_json)
+    result = await _watched(request, rounds, is_json=is_json)
+    return _told(result, rounds, is_json=is_json)
+
+
+def _request(rounds: int, devices: int, seed: int, state: Path) -> JobRequest:
+    return JobRequest(
         app=example(_EXAMPLE),
         state=state,
         overrides=[f"num-server-rounds={rounds}", f"min-nodes={devices}"],
         seed=seed,
-        is_strict=True,
+        policy={"is_strict": True},
         devices=devices,
         need=devices,
         interval_s=2.0,
         name="watch",
     )
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (state / "demo.log").open("wb") as log:
+
+
+async def _demo_with_chaos(request: JobRequest, rounds: int, *, is_json: bool) -> dict[str, Any]:
+    """Run the demo while everything is killed, then once more in peace, and compare."""
+    assert request.devices is not None  # noqa: S101 - the demo says so
+    events = EventFile(request.state / "events.jsonl")
+    chaos: list[Chaos] = []
+
+    def around(show: Show) -> Show:
+        strikes, seed = max(len(KINDS), rounds * 2 // 3), request.seed or 0
+        progress = rounds * (4 * (request.devices or 0) + 4)
+        chaos.append(Chaos(show, events, seed=seed, strikes=strikes, progress=progress))
+        return chaos[0].take
+
+    disturbed = await _watched(request, rounds, is_json=is_json, around=around)
+    events.close()
+    peaceful = replace(request, state=request.state / "undisturbed")
+    undisturbed = await _watched(peaceful, rounds, is_json=is_json)
+    fields = _told(disturbed, rounds, is_json=is_json)
+    fields["undisturbed-hash"] = undisturbed.result.get("model-hash")
+    fields["kills"] = counted(chaos[0].kills)
+    is_equal = fields["model-hash"] == fields["undisturbed-hash"]
+    fields["success"] = fields["success"] and is_equal
+    if not is_json:
+        sys.stdout.write(_comparison(fields) + "\n")
+    return fields
+
+
+def _comparison(fields: dict[str, Any]) -> str:
+    kills = ", ".join(f"{kind} {count} x" for kind, count in fields["kills"].items())
+    verdict = "equal, bit for bit" if fields["success"] else "DIFFERENT"
+    return (
+        f"Killed: {kills}. What happened stands in events.jsonl.\n"
+        f"  with all that     {fields['model-hash']}\n"
+        f"  in peace          {fields['undisturbed-hash']}\n"
+        f"  {verdict}"
+    )
+
+
+async def _watched(
+    request: JobRequest,
+    rounds: int,
+    *,
+    is_json: bool,
+    around: Callable[[Show], Show] = lambda show: show,
+) -> JobResult:
+    """Run the demo's job while a person watches; `around` hears of everything first."""
+    request.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (request.state / "demo.log").open("wb") as log:
         if is_json:
-            result = await run_job(request, lambda _: None, output=log, log=log)
-        else:
-            result = await _with_progress(request, rounds, log)
-    return _told(result, rounds, is_json=is_json)
+            return await run_job(request, around(lambda _: None), output=log, log=log)
+        return await _with_progress(request, rounds, log, around)
 
 
 def _told(result: JobResult, rounds: int, *, is_json: bool) -> dict[str, Any]:
@@ -87,6 +151,7 @@ async def _demo_in_memory(
         run=memory.run.run,
         success=True,
         reason="the ServerApp ended",
+        error=None,
         result=memory.summary,
         replies=memory.replies,
         seconds=round(time.monotonic() - begun, 2),
@@ -109,18 +174,23 @@ def demo_answer(result: JobResult) -> dict[str, Any]:
     return {**head, **numbers, **fields}
 
 
-async def _with_progress(request: JobRequest, rounds: int, log: Any) -> JobResult:  # noqa: ANN401
+async def _with_progress(
+    request: JobRequest,
+    rounds: int,
+    log: Any,  # noqa: ANN401 - an open file
+    around: Callable[[Show], Show],
+) -> JobResult:
     console = Console(stderr=True)
     progress = Progress(rounds)
     if not console.is_terminal:
-        return await run_job(request, progress.say_plainly, output=log, log=log)
+        return await run_job(request, around(progress.say_plainly), output=log, log=log)
     with Live(progress.text(), console=console, refresh_per_second=8) as live:
 
         def show(line: dict[str, Any]) -> None:
             progress.take(line)
             live.update(progress.text())
 
-        return await run_job(request, show, output=log, log=log)
+        return await run_job(request, around(show), output=log, log=log)
 
 
 def _last_lines(fields: dict[str, Any], result: JobResult) -> str:

@@ -90,6 +90,9 @@ def demo(
     devices: Annotated[int, typer.Option(min=2, help="Devices, one person each.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")] = 1,
     place: Annotated[Place, typer.Option(help="Where the fleet is.")] = Place.LOCAL,
+    chaos: Annotated[  # noqa: FBT002
+        bool, typer.Option(help="Kill devices, broker, gateway and run meanwhile.")
+    ] = False,
     state: StateOption = None,
     output: FormatOption = Format.DEFAULT,
 ) -> None:
@@ -104,6 +107,7 @@ def demo(
         seed=seed,
         place=place.value,
         state=folder,
+        has_chaos=chaos,
         is_json=output is Format.JSON,
     )
     _finish(run, output)
@@ -123,16 +127,39 @@ def run_app(
         int | None, typer.Option(min=1, help="Take the so many freshest devices.")
     ] = None,
     seed: SeedOption = None,
-    strict: Annotated[bool, typer.Option(help="Wait for every chosen device.")] = False,  # noqa: FBT002
-    broker: BrokerOption = None,
+    strict: Annotated[  # noqa: FBT002
+        bool, typer.Option(help="Wait for every chosen device; no deadline, no quorum.")
+    ] = False,
+    deadline: Annotated[
+        float | None, typer.Option(help="Seconds that a phase waits at most.")
+    ] = None,
+    quorum: Annotated[
+        str | None, typer.Option(help="Good replies that close a phase: 8, or a share: 0.8.")
+    ] = None,
+    over_select: Annotated[
+        float | None, typer.Option(help="Ask so many more devices than the app, as a share.")
+    ] = None,
+    min_replies: Annotated[
+        str | None, typer.Option(help="Good replies without which the run is suspended.")
+    ] = None,
+    wait_for_offline: Annotated[
+        bool | None, typer.Option(help="Wait for devices that are known to be offline.")
+    ] = None,
     wait_devices: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for enough devices.")
-    ] = 60.0,
+        float | None, typer.Option(help="Seconds to wait for enough devices (60).")
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with this run, which was suspended or killed.")
+    ] = None,
+    lenient: Annotated[  # noqa: FBT002
+        bool, typer.Option(help="With --resume: accept other values in phases that are closed.")
+    ] = False,
+    broker: BrokerOption = None,
     state: StateOption = None,
     output: FormatOption = Format.DEFAULT,
 ) -> None:
     """Run a Flower app on the fleet, through the running gateway or one for this run."""
-    from windflower.cli.run import show_run  # noqa: PLC0415
+    from windflower.cli.run import given_policy, show_run  # noqa: PLC0415
     from windflower.pipeline.job import JobRequest  # noqa: PLC0415
     from windflower.settings import load_settings  # noqa: PLC0415
 
@@ -142,11 +169,20 @@ def run_app(
         state=settings.state,
         overrides=config or [],
         seed=seed,
-        is_strict=strict,
+        policy=given_policy(
+            is_strict=strict or None,
+            deadline_s=deadline,
+            quorum=quorum,
+            over_select=over_select,
+            min_replies=min_replies,
+            wait_for_offline=wait_for_offline,
+            wait_devices_s=wait_devices,
+        ),
         devices=devices,
         limit=limit,
-        wait_devices_s=wait_devices,
         broker=settings.broker,
+        resume=resume,
+        is_lenient=lenient,
     )
     _finish(show_run(request, is_json=output is Format.JSON), output)
 

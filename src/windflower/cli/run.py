@@ -1,8 +1,12 @@
 """`windflower run`: one app, with progress for a person."""
 
 import sys
+from contextlib import suppress
 from typing import Any
 
+from windflower import errors
+from windflower.errors import RunFailed, RunSuspended
+from windflower.flower.app_folder import make_policy
 from windflower.observe.sentences import sentence
 from windflower.pipeline.job import JobRequest, JobResult, run_job
 
@@ -13,6 +17,22 @@ async def show_run(request: JobRequest, *, is_json: bool) -> dict[str, Any]:
     if not is_json:
         sys.stderr.write(_last_line(result) + "\n")
     return answer(result)
+
+
+def given_policy(**flags: Any) -> dict[str, Any]:  # noqa: ANN401 - as typer gives them
+    """Return what flags say of the round policy.
+
+    Raises:
+        ConfigError: a value that is none of its kind.
+    """
+    given = {key: value for key, value in flags.items() if value is not None}
+    for key in given.keys() & {"quorum", "min_replies"}:
+        text = given[key]
+        with suppress(ValueError):  # said below
+            given[key] = int(text) if text.isdecimal() else float(text)
+    checked = {key: value for key, value in given.items() if key != "is_strict"}
+    make_policy(checked, source="the command line")
+    return given
 
 
 def answer(result: JobResult) -> dict[str, Any]:
@@ -31,7 +51,7 @@ def answer(result: JobResult) -> dict[str, Any]:
     }
     if not result.success:
         fields["error-message"] = result.reason
-        fields["error-type"] = result.result.get("error-type", "RunFailed")
+        fields["error-type"] = result.error
     return fields
 
 
@@ -43,9 +63,19 @@ def say(line: dict[str, Any]) -> None:
         sys.stderr.flush()
 
 
+def how_it_failed(result: JobResult) -> str:
+    """Say why a run has no result, and what to do where it can go on."""
+    if issubclass(getattr(errors, result.error or "", RunFailed), RunSuspended):
+        return (
+            f"Run {result.run} is suspended: {result.reason}\n"
+            f"Nothing is lost. To go on: windflower run --resume {result.run}"
+        )
+    return f"Run {result.run} failed: {result.reason}"
+
+
 def _last_line(result: JobResult) -> str:
     if not result.success:
-        return f"Run {result.run} failed: {result.reason}"
+        return how_it_failed(result)
     counts = result.replies
     replies = f"{counts['ok']} replies ok, {counts['failed']} failed, {counts['late']} late"
     model = result.result.get("model-hash")

@@ -37,6 +37,14 @@ class GatewayStarted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerStarted(Event):
+    """The gateway's own broker was started again."""
+
+    broker: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerConnected(Event):
     """The gateway's link to the broker is up."""
 
@@ -91,6 +99,30 @@ class RunStarted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunResumed(Event):
+    """A run's ServerApp begins again at the top; what it was told before it is told again."""
+
+    run: str
+    epoch: int
+    phases: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSuspended(Event):
+    """A run's process stopped before its end; the run is open and can be resumed.
+
+    Attributes:
+        run: the run.
+        reason: why, for people.
+        error: the kind of error that its process said; None where it said nothing.
+    """
+
+    run: str
+    reason: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseOpened(Event):
     """A run asked devices and waits for them."""
 
@@ -99,6 +131,7 @@ class PhaseOpened(Event):
     type: str
     devices: int
     timeout_s: float | None
+    quorum: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

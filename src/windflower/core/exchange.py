@@ -5,7 +5,10 @@ reply, or because its deadline passed, or because its device is offline and the 
 
     asked ──record──> open ──reply──> inspect ──record──> settled ──> ack
                        │                 └─damaged─> open (asked again)
-                       └──deadline / offline──record──> settled (what comes later is late)
+                       └──deadline / offline / quorum──record──> settled (what comes later is late)
+
+Commands that are asked together are a *batch*; its terms say how many good replies close it, and
+with how few it stays open past its deadline.
 
 Nothing here trusts the broker: a command is sent again whenever a heartbeat shows that the device
 does not have it, and a reply is acknowledged whenever a heartbeat shows that the device still keeps
@@ -15,7 +18,7 @@ it.
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from windflower.core.events import (
@@ -29,15 +32,18 @@ from windflower.core.events import (
 )
 from windflower.core.gateway_effects import (
     Effect,
+    Hold,
     Inspect,
     RecordCommands,
     RecordMissing,
     RecordReply,
+    RecordTerms,
     Report,
     Send,
     Settle,
     Tell,
 )
+from windflower.core.policy import Terms
 from windflower.core.roster import MISSED_BEATS, Roster
 from windflower.wire.limits import IDS
 from windflower.wire.messages import Command, ControlMethod, Failure, Heartbeat, Reply
@@ -45,6 +51,12 @@ from windflower.wire.messages import Command, ControlMethod, Failure, Heartbeat,
 RESEND_AFTER_S: Final = 5.0
 """A heartbeat of a device that stayed connected may have crossed a command on its way: such a
 command is sent again only when it is older than this."""
+
+RETURN_S: Final = 30.0
+"""A deadline that passed while nobody could be heard is moved so far behind the link's return."""
+
+OUTAGE_S: Final = 600.0
+"""A deadline that passes while there is no link is moved by this at most."""
 
 REPLY_UNAVAILABLE: Final = 4
 NODE_UNAVAILABLE: Final = 5
@@ -55,10 +67,24 @@ NODE_UNAVAILABLE: Final = 5
 
 
 @dataclass(slots=True)
+class _Batch:
+    id: str
+    terms: Terms
+    open: dict[str, None] = field(default_factory=dict)
+    good: int = 0
+    not_before: float = 0.0
+    is_held: bool = False
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether one that is open can be given up, and enough good replies may still come."""
+        return self.good + len(self.open) > self.terms.minimum
+
+
+@dataclass(slots=True)
 class _Exchange:
     command: Command
-    deadline: float
-    waits_for_offline: bool
+    batch: _Batch
     asked_at: float
     sent_at: float | None = None
     is_inspecting: bool = False
@@ -90,6 +116,7 @@ class Exchanges:
         self._roster = roster
         self._runs: dict[str, _Run] = {}
         self._open: dict[str, _Exchange] = {}
+        self._batches: dict[str, _Batch] = {}
         self._of_device: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._settled: dict[str, _Settled] = {}
         self._last_number = 0
@@ -123,46 +150,56 @@ class Exchanges:
         """Every run with a lower number is over."""
         return min((run.number for run in self._runs.values()), default=self._last_number + 1)
 
-    def restore_open(
-        self, command: Command, *, deadline: float, waits_for_offline: bool, asked_at: float
-    ) -> None:
+    def restore_open(self, command: Command, *, batch: str, terms: Terms, asked_at: float) -> None:
         """Take up an exchange that the journal holds open; `connected` asks for it again."""
-        self._add(_Exchange(command, deadline, waits_for_offline, asked_at))
+        self._add(
+            _Exchange(command, self._batches.setdefault(batch, _Batch(batch, terms)), asked_at)
+        )
 
-    def restore_settled(self, id_: str, *, run: str, is_answered: bool) -> None:
-        """Take up an exchange that the journal holds settled."""
+    def restore_settled(
+        self, id_: str, *, run: str, batch: str, is_answered: bool, is_good: bool
+    ) -> None:
+        """Take up an exchange that the journal holds settled; call it after `restore_open`."""
         self._settled[id_] = _Settled(run, is_answered)
+        if is_good and batch in self._batches:
+            self._batches[batch].good += 1
 
     # ------------------------------------------------------------------------ from the run
 
     def ask(
-        self,
-        commands: Sequence[Command],
-        *,
-        deadline: float,
-        waits_for_offline: bool,
-        now: float,
+        self, commands: Sequence[Command], *, batch: str, terms: Terms, now: float
     ) -> list[Effect]:
         """Open an exchange for each command that is new; adopt what is open or settled already.
 
         Args:
             commands: of runs that are open; their ids are distinct.
-            deadline: the gateway's clock at which what is open is given up.
-            waits_for_offline: whether a device that is offline is waited for until the deadline.
+            batch: names what is asked together; never used for anything else.
+            terms: how long and for how many answers to wait; a batch that is open keeps its own
+                until its deadline has passed.
             now: the gateway's clock.
         """
         new = tuple(c for c in commands if c.id not in self._open and c.id not in self._settled)
         if not new:
-            return []
-        effects: list[Effect] = [RecordCommands(new, deadline, waits_for_offline)]
-        for command in new:
-            exchange = _Exchange(command, deadline, waits_for_offline, now)
+            return self._renew(batch, terms, now)
+        together = self._batches.setdefault(batch, _Batch(batch, terms))
+        effects: list[Effect] = [RecordCommands(new, batch, terms)]
+        added = [_Exchange(command, together, now) for command in new]
+        for exchange in added:
             self._add(exchange)
-            if self._roster.is_online(command.client) or waits_for_offline:
-                effects += self._send(exchange, now)
-            else:
+        for exchange in added:
+            if self._is_doomed(exchange):
                 effects += self._give_up(exchange, NODE_UNAVAILABLE, "is offline")
+            else:
+                effects += self._send(exchange, now)
         return effects
+
+    def _renew(self, batch: str, terms: Terms, now: float) -> list[Effect]:
+        """Wait anew for what was held open past its deadline."""
+        held = self._batches.get(batch)
+        if held is None or held.terms.deadline > now:
+            return []
+        held.terms, held.is_held = terms, False
+        return [RecordTerms(batch, terms)]
 
     # --------------------------------------------------------------------- from the devices
 
@@ -228,6 +265,8 @@ class Exchanges:
     def connected(self, now: float) -> list[Effect]:
         """After the link came up: send what was never sent, call the roll for the rest."""
         self._judges_at = now + MISSED_BEATS * self._roster.longest_interval_s()
+        for batch in self._batches.values():
+            batch.not_before = now + RETURN_S
         effects: list[Effect] = []
         for device, ids in self._of_device.items():
             unsent = [i for i in ids if self._open[i].sent_at is None]
@@ -246,13 +285,13 @@ class Exchanges:
         effects: list[Effect] = []
         if self._judges_at <= now:
             effects += self._lose(now)
-        for exchange in [e for e in self._open.values() if e.deadline <= now]:
-            effects += self._expire(exchange)
+        for batch in [b for b in self._batches.values() if self._expires_at(b) <= now]:
+            effects += self._expire(batch)
         return effects
 
     def next_wake(self) -> float | None:
         """Return when `tick` may have something to do."""
-        times = [e.deadline for e in self._open.values()]
+        times = [self._expires_at(batch) for batch in self._batches.values()]
         if (roster := self._roster.next_wake()) is not None:
             times.append(max(roster, self._judges_at))
         if any(self._is_doomed(exchange) for exchange in self._open.values()):
@@ -270,11 +309,15 @@ class Exchanges:
     # ------------------------------------------------------------------------------ inside
 
     def _add(self, exchange: _Exchange) -> None:
+        exchange.batch.open[exchange.command.id] = None
         self._open[exchange.command.id] = exchange
         self._of_device[exchange.command.client][exchange.command.id] = None
 
     def _close(self, command: Command, *, is_answered: bool) -> None:
-        del self._open[command.id]
+        batch = self._open.pop(command.id).batch
+        del batch.open[command.id]
+        if not batch.open:
+            del self._batches[batch.id]
         del self._of_device[command.client][command.id]
         self._settled[command.id] = _Settled(command.run, is_answered)
 
@@ -291,7 +334,7 @@ class Exchanges:
             exchange.command,
             epoch=self._runs[exchange.command.run].epoch,
             floor=self.floor,
-            ttl_s=max(exchange.deadline - now, 0.0),
+            ttl_s=max(exchange.batch.terms.deadline - now, 0.0),
         )
         event = CommandSent(
             run=command.run,
@@ -303,13 +346,20 @@ class Exchanges:
         return [Send(command), Report(event)]
 
     def _settle(self, exchange: _Exchange, reply: Reply, now: float) -> list[Effect]:
+        batch = exchange.batch
         self._close(exchange.command, is_answered=True)
-        return [
+        batch.good += reply.failure is None
+        effects: list[Effect] = [
             RecordReply(reply),
             self._tell(reply.client, "ack", (reply.id,)),
             Settle(reply.id),
             Report(_reply_event(reply, seconds=now - exchange.asked_at)),
         ]
+        if batch.terms.quorum is not None and batch.good >= batch.terms.quorum:
+            for id_ in list(batch.open):
+                reason = "was not waited for: enough others had answered"
+                effects += self._give_up(self._open[id_], REPLY_UNAVAILABLE, reason)
+        return effects
 
     def _lose(self, now: float) -> list[Effect]:
         """Give up what waits for devices that were lost, or not heard since we are connected."""
@@ -318,7 +368,9 @@ class Exchanges:
         for lost in self._roster.lose(now):
             effects.append(Report(lost))
             silent_s[lost.device] = lost.silent_s
-        for exchange in [e for e in self._open.values() if self._is_doomed(e)]:
+        for exchange in list(self._open.values()):
+            if not self._is_doomed(exchange):  # one by one: each that goes leaves fewer to spare
+                continue
             device = exchange.command.client
             silent = f"for {silent_s[device]:.0f} s" if device in silent_s else "again"
             effects += self._give_up(exchange, NODE_UNAVAILABLE, f"was not heard {silent}")
@@ -326,13 +378,31 @@ class Exchanges:
 
     def _is_doomed(self, exchange: _Exchange) -> bool:
         """Whether an exchange will be given up because its device is offline."""
-        return not (exchange.waits_for_offline or self._roster.is_online(exchange.command.client))
+        batch = exchange.batch
+        if batch.terms.waits_for_offline or not batch.has_spare:
+            return False
+        return not self._roster.is_online(exchange.command.client)
 
-    def _expire(self, exchange: _Exchange) -> list[Effect]:
-        device = exchange.command.client
-        if self._roster.is_online(device):
-            return self._give_up(exchange, REPLY_UNAVAILABLE, "did not answer in time")
-        return self._give_up(exchange, NODE_UNAVAILABLE, "was offline until the deadline")
+    def _expires_at(self, batch: _Batch) -> float:
+        """When a batch is given up: not before devices could say what they did in an outage."""
+        if batch.is_held:
+            return math.inf
+        if self._judges_at == math.inf:
+            return batch.terms.deadline + OUTAGE_S
+        return max(batch.terms.deadline, batch.not_before)
+
+    def _expire(self, batch: _Batch) -> list[Effect]:
+        if batch.good < batch.terms.minimum:
+            batch.is_held = True
+            return [Hold(batch.id, batch.good, batch.terms.minimum)]
+        effects: list[Effect] = []
+        for exchange in [self._open[id_] for id_ in batch.open]:
+            if self._roster.is_online(exchange.command.client):
+                effects += self._give_up(exchange, REPLY_UNAVAILABLE, "did not answer in time")
+            else:
+                reason = "was offline until the deadline"
+                effects += self._give_up(exchange, NODE_UNAVAILABLE, reason)
+        return effects
 
     def _give_up(self, exchange: _Exchange, code: int, reason: str) -> list[Effect]:
         command = exchange.command

@@ -7,16 +7,25 @@ from dataclasses import dataclass
 from typing import Final
 
 from windflower.core.events import Event
+from windflower.core.policy import Terms
 from windflower.wire.messages import Command, ControlMethod, Failure, Reply
 
 
 @dataclass(frozen=True, slots=True)
 class RecordCommands:
-    """Journal commands with their deadline, before any of them is sent."""
+    """Journal commands that are asked together and on which terms, before any is sent."""
 
     commands: tuple[Command, ...]
-    deadline: float
-    waits_for_offline: bool
+    batch: str
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True)
+class RecordTerms:
+    """Journal that commands which were asked before are waited for on other terms."""
+
+    batch: str
+    terms: Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +77,23 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Tell whoever waits that a batch is past its deadline and has too few good replies."""
+
+    batch: str
+    good: int
+    minimum: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Write an event."""
 
     event: Event
 
 
-Effect = RecordCommands | RecordReply | RecordMissing | Send | Tell | Inspect | Settle | Report
-RECORDS: Final = (RecordCommands, RecordReply, RecordMissing)
+Effect = (
+    RecordCommands | RecordTerms | RecordReply | RecordMissing | Send | Tell | Inspect | Settle
+    | Hold | Report
+)  # fmt: skip
+RECORDS: Final = (RecordCommands, RecordTerms, RecordReply, RecordMissing)

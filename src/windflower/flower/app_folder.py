@@ -8,11 +8,12 @@ import io
 import stat
 import tomllib
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from windflower.core.policy import RoundPolicy
 from windflower.errors import AppError, ConfigError
 from windflower.wire.blobs import BlobRef
 
@@ -41,6 +42,7 @@ class AppFolder:
         client: the ClientApp, as "module:attribute".
         config: the run configuration's defaults, nested keys joined by dots.
         prepare: a script that makes data folders for simulated devices, if the app has one.
+        policy: what its rounds wait for, `[tool.windflower]` in its pyproject.
     """
 
     path: Path
@@ -49,6 +51,7 @@ class AppFolder:
     client: str
     config: Mapping[str, ConfigValue] = field(default_factory=dict)
     prepare: str | None = None
+    policy: RoundPolicy = field(default_factory=RoundPolicy)
 
     @classmethod
     def read(cls, path: Path) -> "AppFolder":
@@ -56,6 +59,7 @@ class AppFolder:
 
         Raises:
             AppError: this folder is no Flower app; the message says what is missing.
+            ConfigError: `[tool.windflower]` says what nobody understands.
         """
         file = path / "pyproject.toml"
         if not file.is_file():
@@ -75,6 +79,7 @@ class AppFolder:
             client=_component(file, components, "clientapp"),
             config=dict(_flatten(_table(app, "config"))),
             prepare=_table(project, "tool", "windflower", "simulation").get("prepare"),
+            policy=make_policy(_table(project, "tool", "windflower"), source=str(file)),
         )
 
     def override(self, pairs: list[str]) -> dict[str, ConfigValue]:
@@ -114,6 +119,42 @@ def parse_config(text: str, *, key: str) -> dict[str, ConfigValue]:
         raise ConfigError(
             f'{text!r} is not key=value (texts in quotes: name="a b"): {error}', key=key
         ) from error
+
+
+def make_policy(table: Mapping[str, Any], *, source: str) -> RoundPolicy:
+    """Read what rounds wait for; what the table does not say is as it is by default.
+
+    Raises:
+        ConfigError: a key that nobody knows, or a value that is none of its kind.
+    """
+    given = {key: value for key, value in table.items() if key != "simulation"}
+    for key, value in given.items():
+        check = _POLICY.get(key)
+        if check is None:
+            known = ", ".join(_POLICY)
+            raise ConfigError(f"{source}: [tool.windflower] has {known}, not {key}", key=key)
+        wanted, is_right = check
+        if not is_right(value):
+            raise ConfigError(f"{source}: {key} takes {wanted}, not {value!r}", key=key)
+    return RoundPolicy(**given)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:  # noqa: ANN401 - TOML has any
+    return _is_number(value) and (value >= 1 if isinstance(value, int) else 0 < value <= 1)
+
+
+_POLICY: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
+    "deadline_s": ("seconds", lambda v: _is_number(v) and v > 0),
+    "quorum": ("a number of devices, or a share up to 1.0", _is_count),
+    "over_select": ("a share, such as 0.3", lambda v: _is_number(v) and v >= 0),
+    "min_replies": ("a number of devices, or a share up to 1.0", lambda v: v == 0 or _is_count(v)),
+    "wait_devices_s": ("seconds", lambda v: _is_number(v) and v >= 0),
+    "wait_for_offline": ("true or false", lambda v: isinstance(v, bool)),
+}
 
 
 def fuse(defaults: Mapping[str, ConfigValue], given: Mapping[str, Any]) -> dict[str, ConfigValue]:

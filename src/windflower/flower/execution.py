@@ -62,6 +62,7 @@ def execute(app: AppFolder, line: RunLine, run: RunRecord, *, scratch: Path) -> 
     Raises:
         AppError: the ServerApp does not import.
         RunFailed: it raised; its traceback is in the message.
+        RunSuspended: it cannot go on now, and can be resumed.
         GatewayUnavailable: the gateway went away.
     """
     random.seed(run.seed)
@@ -81,10 +82,14 @@ def execute(app: AppFolder, line: RunLine, run: RunRecord, *, scratch: Path) -> 
     try:
         with watcher.watching():
             outcome.arrays = _call(server, grid, context)
-    except WindflowerError:
-        raise
     except Exception as error:  # the app is anybody's code, and may raise anything
+        if grid.stopped is not None:
+            raise grid.stopped from error
+        if isinstance(error, WindflowerError):
+            raise
         raise RunFailed(f"the ServerApp raised:\n{traceback_of(error)}") from error
+    if grid.stopped is not None:
+        raise grid.stopped
     if watcher.results:
         outcome.arrays = watcher.results[-1].arrays
     return outcome

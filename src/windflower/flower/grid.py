@@ -10,7 +10,8 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -20,7 +21,7 @@ from flwr.app import Error as FlowerError
 from flwr.serverapp import Grid
 
 from windflower.core.identity import command_id, device_seed, node_of, run_integer
-from windflower.errors import ConfigError, MalformedMessage
+from windflower.errors import ConfigError, MalformedMessage, WindflowerError
 from windflower.flower.private import SUPERLINK_NODE, make_message
 from windflower.flower.records import from_content, to_packing, write_pack
 from windflower.gateway.line import RunLine
@@ -28,8 +29,6 @@ from windflower.ports import RunRecord, Settlement
 from windflower.wire.content import Content, finish, pack_inline
 from windflower.wire.limits import INLINE_PACK_BYTES
 from windflower.wire.messages import Command, Failure, method_of
-
-WAIT_DEVICES_S: Final = 60.0
 
 PAUSE_S: Final = 5.0
 """Flower's own wait asks every second: whoever asks more rarely does not wait for the fleet."""
@@ -50,29 +49,24 @@ class FleetGrid(Grid):
         line: the gateway.
         run: the run that the app is executed for.
         scratch: where packs are written; on the gateway's file system, which takes them over.
-        wait_devices_s: an app that does nothing but ask for the fleet, over and over for so long,
-            waits for devices that do not come.
+
+    Attributes:
+        stopped: why the run cannot go on, once that is so. An app may swallow what is raised.
     """
 
-    def __init__(
-        self,
-        line: RunLine,
-        run: RunRecord,
-        *,
-        scratch: Path,
-        wait_devices_s: float = WAIT_DEVICES_S,
-    ) -> None:
+    def __init__(self, line: RunLine, run: RunRecord, *, scratch: Path) -> None:
+        self.stopped: WindflowerError | None = None
         self._scratch = scratch
         self._line = line
         self._record = run
         self._run: Any = SimpleNamespace(run_id=run_integer(run.run), run=run.run)
-        self._wait_devices_s = wait_devices_s
         self._waits_since: float | None = None
         self._asked_at = 0.0
         self._lock = threading.RLock()
         self._owner = threading.current_thread()
         self._rosters = 0
         self._pulls = 0
+        self._spared = 0
         self._devices: dict[int, str] = {}
         self._asked: Counter[tuple[str, ...]] = Counter()
         self._worked: Counter[tuple[str, str]] = Counter()
@@ -108,9 +102,10 @@ class FleetGrid(Grid):
         get what that thread got last.
 
         Raises:
-            NotEnoughDevices: the app has waited in vain; Flower's own wait has no end.
+            NotEnoughDevices: the app has waited in vain: it did nothing but ask for the fleet for
+                as long as its run may wait. Flower's own wait has no end.
         """
-        with self._lock:
+        with self._lock, self._noticing():
             if threading.current_thread() is self._owner or not self._rosters:
                 devices = self._line.roster(self._record.run, self._rosters)
                 self._rosters += 1
@@ -125,13 +120,13 @@ class FleetGrid(Grid):
             self._waits_since = None  # it did something else meanwhile
         self._asked_at = now
         self._waits_since = self._waits_since or now
-        if now - self._waits_since > self._wait_devices_s:
+        if now - self._waits_since > self._record.policy.wait_devices_s:
             self._waits_since = None
             self._line.wait_for_devices(online + 1, timeout_s=0)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages without waiting for answers; return their ids, in order."""
-        with self._lock:
+        with self._lock, self._noticing():
             commands, ids = self._commands(messages)
             if commands:
                 self._line.push(self._record.run, commands)
@@ -141,7 +136,7 @@ class FleetGrid(Grid):
         """Return the answers that have arrived for these messages; never waits."""
         self._waits_since = None
         wanted = list(message_ids)
-        with self._lock:
+        with self._lock, self._noticing():
             answers = [self._refusal(i) for i in wanted if i in self._refused]
             ids = [i for i in wanted if i in self._sent]
             settlements = self._line.pull(self._record.run, self._pulls, ids) if ids else []
@@ -158,14 +153,31 @@ class FleetGrid(Grid):
             timeout: seconds; what is not answered by then is answered by an Error. None waits for
                 as long as the messages live (`ttl`).
         """
-        with self._lock:
-            commands, ids = self._commands(messages)
-        answers = [self._refusal(i) for i in ids if i in self._refused]
-        if commands:
-            phase = hashlib.sha256("\n".join(ids).encode()).hexdigest()
-            settlements = self._line.ask(self._record.run, phase, commands, timeout_s=timeout)
-            answers += self._answers(settlements)
+        with self._noticing():
+            with self._lock:
+                commands, ids = self._commands(messages)
+                spares = self._spares(commands)
+            answers = [self._refusal(i) for i in ids if i in self._refused]
+            if commands:
+                phase = hashlib.sha256("\n".join(ids).encode()).hexdigest()
+                settlements = self._line.ask(
+                    self._record.run,
+                    phase,
+                    [*commands, *spares],
+                    timeout_s=timeout,
+                    spares=len(spares),
+                )
+                answers += self._answers(_best(settlements, len(commands)))
         return _sorted(answers)
+
+    @contextmanager
+    def _noticing(self) -> Iterator[None]:
+        """Keep why the run cannot go on; threads of legacy apps swallow what is raised."""
+        try:
+            yield
+        except WindflowerError as error:
+            self.stopped = self.stopped or error
+            raise
 
     # --------------------------------------------------------------------------- to the wire
 
@@ -244,6 +256,28 @@ class FleetGrid(Grid):
             ),
         )
 
+    def _spares(self, commands: Sequence[Command]) -> list[Command]:
+        """Ask more devices for the same, where the app asks all of its devices for the same."""
+        wanted = self._record.policy.spares(len(commands))
+        asked = {(c.content.digest, c.type, c.group) for c in commands}
+        if not wanted or len(asked) != 1:
+            return []
+        self._spared += 1
+        # A roster of its own, journaled as the app's are: a run that starts again chooses alike.
+        present = self._line.roster(self._record.run, -self._spared)
+        left = set(present) - {c.client for c in commands}
+        first, metadata = commands[0], self._sent[commands[0].id]
+        spares = []
+        for device in sorted(left, key=lambda d: self._draw(d, first.id))[:wanted]:
+            self._devices |= _by_node([device])
+            id_ = self._identify(device, metadata, first.content)
+            self._sent[id_] = metadata
+            spares.append(self._command(id_, device, metadata, first.content))
+        return spares
+
+    def _draw(self, device: str, occasion: str) -> str:
+        return hashlib.sha256(f"{self._record.seed} {occasion} {device}".encode()).hexdigest()
+
     def _device(self, node: int) -> str | None:
         if node not in self._devices:
             self.get_node_ids()  # an app may keep node ids from elsewhere: look once more
@@ -298,6 +332,12 @@ def _by_node(devices: Sequence[str]) -> dict[int, str]:
     if len(by_node) != len(set(devices)):
         raise ConfigError("two device ids have the same node id: rename one of them", key="device")
     return by_node
+
+
+def _best(settlements: Sequence[Settlement], count: int) -> list[Settlement]:
+    """Return as many as the app asked for: good replies first, then failures, then silence."""
+    ranked = sorted(settlements, key=lambda s: (not s.is_good, s.reply is None, node_of(s.device)))
+    return ranked[:count]
 
 
 def _sorted(messages: list[Message]) -> list[Message]:

@@ -1,4 +1,4 @@
-"""The process of one run: `python -m windflower.flower.run_process SOCKET RUN APP_FOLDER RESULTS`.
+"""The process of one run: `python -m windflower.flower.run_process SOCKET RUN EPOCH APP RESULTS`.
 
 Started by the pipeline with its hash seed pinned; talks to the gateway over its socket. What the
 app prints goes to standard output as it is.
@@ -7,7 +7,7 @@ app prints goes to standard output as it is.
 import sys
 from pathlib import Path
 
-from windflower.errors import GatewayUnavailable, RunFailed, WindflowerError
+from windflower.errors import GatewayUnavailable, RunFailed, RunSuspended, WindflowerError
 from windflower.flower.app_folder import AppFolder
 from windflower.flower.execution import execute
 from windflower.gateway.line import SocketLine
@@ -18,21 +18,28 @@ def _problem(error: WindflowerError) -> dict[str, str]:
 
 
 def main() -> int:
-    """Execute a run that was opened before, and end it."""
-    socket, run, folder, results = sys.argv[1:]
-    line = SocketLine(Path(socket))
-    record = line.run(run)
+    """Execute a run that was opened or resumed before, and end it."""
+    socket, run, epoch, folder, results = sys.argv[1:]
+    try:
+        line = SocketLine(Path(socket))
+        record = line.begin(run, int(epoch))
+    except WindflowerError as error:
+        sys.stderr.write(f"windflower: {error}\n")
+        return error.exit_code
     try:
         outcome = execute(AppFolder.read(Path(folder)), line, record, scratch=Path(results))
         result = outcome.save(Path(results))
+        line.end_run(run, success=True, reason="the ServerApp ended", result=result)
     except GatewayUnavailable as error:
-        # The run stays open in the journal: it can be taken up again.
         sys.stderr.write(f"windflower: {error}\n")
+        return error.exit_code
+    except RunSuspended as error:
+        problem = type(error).__name__
+        line.suspend_run(run, record.epoch, reason=str(error), error=problem)
         return error.exit_code
     except WindflowerError as error:
         line.end_run(run, success=False, reason=str(error), result=_problem(error))
         return RunFailed.exit_code
-    line.end_run(run, success=True, reason="the ServerApp ended", result=result)
     return 0
 
 

@@ -7,24 +7,41 @@ that it can be started again from the top and is told the same.
 import asyncio
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from windflower.core.events import PhaseClosed, PhaseOpened, RunEnded, RunStarted
+from windflower.core.events import (
+    PhaseClosed,
+    PhaseOpened,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    RunSuspended,
+)
+from windflower.core.policy import RoundPolicy, Terms
 from windflower.core.roster import Presence
-from windflower.errors import LocalProtocolError, NotEnoughDevices
+from windflower.errors import (
+    ConfigError,
+    LocalProtocolError,
+    NotEnoughDevices,
+    RunDiverged,
+    RunFailed,
+)
 from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet
+from windflower.gateway.retracing import NO_HISTORY, Retracing
 from windflower.ports import (
     Blobs,
     Clock,
+    EpochRecord,
     Journal,
     PhaseRecord,
     PullRecord,
     RosterRecord,
     RunRecord,
     Settlement,
+    Tally,
 )
 from windflower.wire.blobs import BlobRef
 from windflower.wire.content import Values
@@ -37,19 +54,35 @@ class RunRequest:
 
     Attributes:
         app: the app's name.
+        folder: where it was read from.
         bundle: the app; adopted before.
         config: the run configuration's overrides.
         seed: what all random sources derive from; None draws one.
-        is_strict: whether every chosen device is waited for.
-        devices: how many of the freshest devices take part; None takes all.
+        policy: what its phases wait for.
+        limit: how many of the freshest devices take part; None takes all.
+        simulated: how many devices are simulated for it.
+        crew: what they are called.
     """
 
     app: str
+    folder: str
     bundle: BlobRef
     config: Values
     seed: int | None
-    is_strict: bool
-    devices: int | None = None
+    policy: RoundPolicy
+    limit: int | None = None
+    simulated: int = 0
+    crew: str = "device"
+
+
+@dataclass(slots=True)
+class _Execution:
+    """One execution of a run's ServerApp."""
+
+    retracing: Retracing
+    cohort: dict[str, None] = field(default_factory=dict)
+    phases: int = 0
+    is_suspended: bool = False
 
 
 class Desk:
@@ -72,13 +105,11 @@ class Desk:
         self._clock = clock
         self._feed = feed
         self._runs: dict[str, RunRecord] = {}
-        self._limits: dict[str, int | None] = {}
-        self._cohorts: dict[str, dict[str, None]] = {}
-        self._phases: dict[str, int] = {}
+        self._executions: dict[str, _Execution] = {}
         self._last_number = 0
 
     def restore(self, runs: Sequence[RunRecord], last_number: int) -> None:
-        """Take up what the journal holds of runs."""
+        """Take up what the journal holds of runs; those that are open wait to be resumed."""
         self._runs = {record.run: record for record in runs}
         self._last_number = last_number
 
@@ -90,7 +121,7 @@ class Desk:
         # At once: were a later number opened first, its floor would end this run on devices.
         self._fleet.open_run(record.run, number=record.number, epoch=record.epoch)
         self._runs[record.run] = record
-        self._limits[record.run] = request.devices
+        self._executions[record.run] = _Execution(Retracing(NO_HISTORY))
         await self._journal.record([record], at=self._clock.now())
         self._feed.report(
             RunStarted(
@@ -110,40 +141,111 @@ class Desk:
             number=self._last_number,
             epoch=self._fleet.epoch,
             app=request.app,
+            folder=request.folder,
             bundle=request.bundle,
             config=request.config,
             seed=secrets.randbits(63) if request.seed is None else request.seed,
-            is_strict=request.is_strict,
+            policy=request.policy,
+            limit=request.limit,
+            simulated=request.simulated,
+            crew=request.crew,
             state="open",
             created_at=self._clock.now(),
         )
 
+    async def resume_run(self, run: str, *, is_lenient: bool = False) -> RunRecord:
+        """Begin an open run again: it will ask for what it asked before, and is told the same.
+
+        Whatever executed it until now is not served any more.
+
+        Args:
+            run: the run.
+            is_lenient: whether other values in configs of phases that are closed are accepted.
+
+        Raises:
+            ConfigError: it is over.
+        """
+        before = self.run(run)
+        if before.state != "open":
+            raise ConfigError(f"run {run} is over: there is nothing to resume", key="resume")
+        record = replace(before, epoch=self._fleet.next_epoch())
+        await self._journal.record([EpochRecord(record.epoch), record], at=self._clock.now())
+        self._fleet.open_run(run, number=record.number, epoch=record.epoch)
+        history = await self._journal.history(run)
+        cohort = dict.fromkeys(history.devices)
+        self._runs[run] = record
+        self._executions[run] = _Execution(Retracing(history, is_lenient=is_lenient), cohort)
+        phases = len(history.phases)
+        self._feed.report(RunResumed(run=run, epoch=record.epoch, phases=phases))
+        return record
+
+    def begin(self, run: str, epoch: int) -> RunRecord:
+        """Return what a process is to execute.
+
+        Raises:
+            RunDiverged: another process was started for this run since.
+        """
+        record = self._execution_of(run)[0]
+        if record.epoch != epoch:
+            raise RunDiverged(f"run {run} was begun again elsewhere")
+        return record
+
+    def suspend_run(self, run: str, epoch: int, *, reason: str, error: str | None = None) -> None:
+        """Say that a run's process stopped before its end; nothing is lost."""
+        execution = self._executions.get(run)
+        record = self.run(run)
+        if execution is None or execution.is_suspended or record.epoch != epoch:
+            return
+        if record.state == "open":
+            execution.is_suspended = True
+            self._feed.report(RunSuspended(run=run, reason=reason, error=error))
+
     async def end_run(
         self, run: str, *, success: bool, reason: str, result: dict[str, Any]
     ) -> None:
-        """End a run for good and keep what it came to; a run that is over stays as it is."""
+        """End a run for good and keep what it came to; a run that is over stays as it is.
+
+        Raises:
+            RunDiverged: it ended well, and without asking for all that it asked before.
+        """
         record = self.run(run)
         if record.state != "open":
             return
-        ended = replace(record, state="done" if success else "failed", result=result)
+        if success and run in self._executions:
+            self._executions[run].retracing.end()
         now = self._clock.now()
+        state: Any = "done" if success else "failed"
+        tally = asdict(await self._journal.tally(run))
+        kept = {**result, "reason": reason, "replies": tally}
+        ended = replace(record, state=state, result=kept, ended_at=now)
         await self._journal.record([ended], at=now)
         self._runs[run] = ended
-        for kept in (self._limits, self._cohorts, self._phases):
-            kept.pop(run, None)
+        self._executions.pop(run, None)
         self._fleet.end_run(run)
         seconds = round(now - record.created_at, 3)
         self._feed.report(RunEnded(run=run, success=success, reason=reason, seconds=seconds))
 
+    async def tally(self, run: str) -> Tally:
+        """Count how the exchanges of a run have ended until now."""
+        return await self._journal.tally(run)
+
     def run(self, run: str) -> RunRecord:
-        """Return what is known of a run; raises LocalProtocolError."""
+        """Return what is known of a run.
+
+        Raises:
+            ConfigError: there is none of this name.
+        """
         if run not in self._runs:
-            raise LocalProtocolError(f"there is no run {run}")
+            raise ConfigError(f"there is no run {run}: see `windflower runs`", key="run")
         return self._runs[run]
 
-    def _check_open(self, run: str) -> None:
-        if self.run(run).state != "open":
+    def _execution_of(self, run: str) -> tuple[RunRecord, _Execution]:
+        record = self.run(run)
+        if record.state != "open":
             raise LocalProtocolError(f"run {run} is over")
+        if run not in self._executions:
+            raise LocalProtocolError(f"run {run} has to be resumed first")
+        return record, self._executions[run]
 
     # ------------------------------------------------------------------------------ devices
 
@@ -183,77 +285,107 @@ class Desk:
         before = await self._journal.roster(run, call)
         if before is not None:
             return before.devices
-        devices = self._present(run)
+        devices = self._present(*self._execution_of(run))
         await self._journal.record([RosterRecord(run, call, devices)], at=self._clock.now())
         return devices
 
-    def _present(self, run: str) -> tuple[str, ...]:
+    def _present(self, record: RunRecord, execution: _Execution) -> tuple[str, ...]:
         """Who is online, freshest first up to the limit; a strict run keeps whom it once had."""
-        kept = self._cohorts.setdefault(run, {})
         online = [p.device for p in self.devices() if p.is_online]
-        if self.run(run).is_strict:
-            kept |= dict.fromkeys(online)
-            online = list(kept)
-        return tuple(sorted(online[: self._limits.get(run)]))
+        if record.policy.is_strict:
+            execution.cohort |= dict.fromkeys(online)
+            online = list(execution.cohort)
+        return tuple(sorted(online[: record.limit]))
 
     # ---------------------------------------------------------------------------- exchanges
 
     async def ask(
-        self, run: str, phase: str, commands: Sequence[Command], *, timeout_s: float | None
+        self,
+        run: str,
+        phase: str,
+        commands: Sequence[Command],
+        *,
+        timeout_s: float | None,
+        spares: int = 0,
     ) -> Sequence[Settlement]:
         """Ask devices and return how each exchange ended, in the order of the commands.
 
         The list is journaled before it is returned; asked again, it is the same.
+
+        Args:
+            run: the run.
+            phase: names what is asked; the same for the same commands.
+            commands: at least one.
+            timeout_s: how long the app would wait; None as long as the commands live.
+            spares: how many of the commands, at the end, are for devices that are asked beside
+                those that the app chose.
+
+        Raises:
+            NotEnoughReplies: too few came in time; what is open is held open.
+            RunFailed: all devices answered, and too few of them well; or the run was ended.
+            RunDiverged: a run that was started again asks for something else.
         """
-        self._check_open(run)
+        record, execution = self._execution_of(run)
+        execution.phases += 1
+        number = execution.phases
         before = await self._journal.phase(run, phase)
         if before is None:
-            await self._run_phase(run, phase, commands, timeout_s)
-        return await self._in_order([c.id for c in commands])
+            similar = execution.retracing.similar_phase(number, commands)
+            if similar is not None:
+                return await self._renamed(similar.ids, commands)
+        execution.retracing.ask(commands)
+        if before is None:
+            patience_s = _patience_s(commands, timeout_s)
+            asked = len(commands) - spares
+            terms = record.policy.terms(asked, now=self._clock.now(), patience_s=patience_s)
+            await self._run_phase(
+                run, PhaseRecord(run, phase, _ids(commands), number), commands, terms
+            )
+        return await self._in_order(_ids(commands))
 
     async def _run_phase(
-        self, run: str, phase: str, commands: Sequence[Command], timeout_s: float | None
+        self, run: str, phase: PhaseRecord, commands: Sequence[Command], terms: Terms
     ) -> None:
-        number = self._phases[run] = self._phases.get(run, 0) + 1
-        type_ = commands[0].type
+        type_, begun = commands[0].type, self._clock.now()
         self._feed.report(
             PhaseOpened(
-                run=run, phase=number, type=type_, devices=len(commands), timeout_s=timeout_s
+                run=run,
+                phase=phase.number,
+                type=type_,
+                devices=len(commands),
+                timeout_s=round(terms.deadline - begun, 3),
+                quorum=terms.quorum,
             )
         )
-        begun = self._clock.now()
-        ttl_s = max(command.ttl_s for command in commands)
-        patience_s = ttl_s if timeout_s is None else min(timeout_s, ttl_s)
-        self._fleet.ask(
-            commands,
-            deadline=begun + patience_s,
-            waits_for_offline=self.run(run).is_strict,
-        )
-        ids = tuple(command.id for command in commands)
-        await self._fleet.settled(ids)
+        self._fleet.ask(commands, batch=phase.phase, terms=terms)
+        await self._fleet.settled(phase.ids, batch=phase.phase)
+        settlements = await self._journal.settlements(phase.ids)
+        _check_replies(settlements, terms)
         now = self._clock.now()
-        await self._journal.record([PhaseRecord(run, phase, ids)], at=now)
-        settlements = await self._journal.settlements(ids)
+        await self._journal.record([phase], at=now)
+        ok = sum(s.is_good for s in settlements)
         late = sum(s.reply is None for s in settlements)
-        failed = sum(s.reply is not None and s.reply.failure is not None for s in settlements)
         self._feed.report(
             PhaseClosed(
                 run=run,
-                phase=number,
+                phase=phase.number,
                 type=type_,
-                ok=len(ids) - late - failed,
-                failed=failed,
+                ok=ok,
+                failed=len(settlements) - ok - late,
                 late=late,
                 seconds=round(now - begun, 4),
             )
         )
 
     async def push(self, run: str, commands: Sequence[Command]) -> None:
-        """Ask devices without waiting for them."""
-        self._check_open(run)
-        now = self._clock.now()
-        ttl_s = max((command.ttl_s for command in commands), default=0.0)
-        self._fleet.ask(commands, deadline=now + ttl_s, waits_for_offline=self.run(run).is_strict)
+        """Ask devices without waiting for them; raises RunDiverged as `ask`."""
+        record, execution = self._execution_of(run)
+        execution.retracing.push(commands)
+        if commands:
+            now = self._clock.now()
+            waits = record.policy.is_strict or record.policy.wait_for_offline
+            terms = Terms(now + _patience_s(commands, None), waits_for_offline=waits)
+            self._fleet.ask(commands, batch=commands[0].id, terms=terms)
 
     async def pull(self, run: str, call: int, ids: Sequence[str]) -> Sequence[Settlement]:
         """Return what of these is settled, and remember what was given.
@@ -268,6 +400,13 @@ class Desk:
         if before is None and given:
             await self._journal.record([PullRecord(run, call, given)], at=self._clock.now())
         return await self._in_order(given)
+
+    async def _renamed(
+        self, ids: Sequence[str], commands: Sequence[Command]
+    ) -> Sequence[Settlement]:
+        """Return recorded settlements as answers to commands that stand for those recorded."""
+        found = await self._in_order(ids)
+        return [replace(s, id=c.id) for s, c in zip(found, commands, strict=True)]
 
     async def _in_order(self, ids: Sequence[str]) -> Sequence[Settlement]:
         found = {s.id: s for s in await self._journal.settlements(ids)}
@@ -286,6 +425,26 @@ class Desk:
     def report(self, line: dict[str, Any]) -> None:
         """Write an event of the run's own."""
         self._feed.write(line)
+
+
+def _ids(commands: Sequence[Command]) -> tuple[str, ...]:
+    return tuple(command.id for command in commands)
+
+
+def _patience_s(commands: Sequence[Command], timeout_s: float | None) -> float:
+    ttl_s = max(command.ttl_s for command in commands)
+    return ttl_s if timeout_s is None else min(timeout_s, ttl_s)
+
+
+def _check_replies(settlements: Sequence[Settlement], terms: Terms) -> None:
+    """Raise RunFailed where nothing is open any more and too few answered well."""
+    good = sum(s.is_good for s in settlements)
+    if good < terms.minimum:
+        first = next(s.reply.failure for s in settlements if s.reply and s.reply.failure)
+        raise RunFailed(
+            f"{good} of {len(settlements)} devices answered well, at least {terms.minimum} must"
+            f" (min_replies); the first that failed says: {first.reason}"
+        )
 
 
 def _ago(seconds: float) -> str:

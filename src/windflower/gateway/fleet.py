@@ -16,8 +16,9 @@ from windflower.core import gateway_effects
 from windflower.core.events import BrokerConnected, BrokerLost, MessageRefused
 from windflower.core.exchange import Exchanges
 from windflower.core.gateway_effects import RECORDS, Effect
+from windflower.core.policy import Terms
 from windflower.core.roster import Presence, Roster
-from windflower.errors import BrokerUnavailable, MalformedMessage, RunFailed
+from windflower.errors import BrokerUnavailable, MalformedMessage, NotEnoughReplies, RunFailed
 from windflower.gateway.feed import Feed
 from windflower.ports import (
     Blobs,
@@ -141,14 +142,18 @@ class Fleet:
             self._open_commands[opened.command.id] = opened.command
             self._exchanges.restore_open(
                 opened.command,
-                deadline=opened.deadline,
-                waits_for_offline=opened.waits_for_offline,
+                batch=opened.batch,
+                terms=opened.terms,
                 asked_at=opened.asked_at,
             )
         for settled in memory.settled:
             self._settled[settled.id] = settled.run
             self._exchanges.restore_settled(
-                settled.id, run=settled.run, is_answered=settled.reply is not None
+                settled.id,
+                run=settled.run,
+                batch=settled.batch,
+                is_answered=settled.reply is not None,
+                is_good=settled.is_good,
             )
 
     # --------------------------------------------------------------------------- for runs
@@ -162,6 +167,11 @@ class Fleet:
         """The highest epoch that this gateway has used."""
         return self._exchanges.epoch
 
+    def next_epoch(self) -> int:
+        """Return an epoch that nobody has used; to be journaled before anybody is told of it."""
+        self._exchanges.begin(epoch=self._exchanges.epoch + 1, last_number=0)
+        return self._exchanges.epoch
+
     def end_run(self, run: str) -> None:
         """Forget a run; its devices are told to stop."""
         self._apply(self._exchanges.end_run(run, self._ports.clock.now()))
@@ -173,16 +183,13 @@ class Fleet:
         self._settled = {i: r for i, r in self._settled.items() if r != run}
         self._open_commands = {i: c for i, c in self._open_commands.items() if c.run != run}
 
-    def ask(self, commands: Sequence[Command], *, deadline: float, waits_for_offline: bool) -> None:
-        """Ask devices; what was asked before is adopted."""
+    def ask(self, commands: Sequence[Command], *, batch: str, terms: Terms) -> None:
+        """Ask devices together; what was asked before is adopted."""
         for command in commands:
             if command.id not in self._settled:
                 self._open_commands[command.id] = command
         effects = self._exchanges.ask(
-            commands,
-            deadline=deadline,
-            waits_for_offline=waits_for_offline,
-            now=self._ports.clock.now(),
+            commands, batch=batch, terms=terms, now=self._ports.clock.now()
         )
         self._apply(effects)
         self._is_due.set()
@@ -191,16 +198,17 @@ class Fleet:
         """Return whether the journal holds how an exchange ended."""
         return id_ in self._settled
 
-    async def settled(self, ids: Iterable[str]) -> None:
-        """Wait until all these exchanges are settled; their deadlines bound the wait.
+    async def settled(self, ids: Iterable[str], *, batch: str) -> None:
+        """Wait until all these exchanges are settled; their deadline bounds the wait.
 
         Raises:
+            NotEnoughReplies: it passed with fewer good replies than their terms ask for.
             RunFailed: the run was ended meanwhile.
         """
         left = {i for i in ids if i not in self._settled}
         if not left:
             return
-        wait = _Wait(left, asyncio.get_running_loop().create_future())
+        wait = _Wait(left, batch, asyncio.get_running_loop().create_future())
         for id_ in left:
             self._waiting[id_].append(wait)
         await wait.over
@@ -325,6 +333,8 @@ class Fleet:
                 task.add_done_callback(self._inspected)
             case gateway_effects.Settle(id_):
                 self._settle(id_)
+            case gateway_effects.Hold():
+                self._hold(effect)
             case gateway_effects.Report(event):
                 self._feed.report(event)
             case _Finish(delivery):
@@ -386,6 +396,14 @@ class Fleet:
             if not wait.left and not wait.over.done():
                 wait.over.set_result(None)
 
+    def _hold(self, hold: gateway_effects.Hold) -> None:
+        """Tell who waits for a batch that it stays open; a run that is resumed waits anew."""
+        waits = [w for waits in self._waiting.values() for w in waits if w.batch == hold.batch]
+        for wait in waits:
+            if not wait.over.done():
+                reason = f"{hold.good} devices answered well in time, at least {hold.minimum} must"
+                wait.over.set_exception(NotEnoughReplies(reason))
+
 
 def _without_times(presence: Presence) -> Presence:
     return replace(presence, heard_at=0.0, overdue_at=0.0)
@@ -400,6 +418,7 @@ def _check_sender(delivery: Delivery, client: str) -> None:
 @dataclass(slots=True)
 class _Wait:
     left: set[str]
+    batch: str
     over: asyncio.Future[None]
 
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -20,7 +21,7 @@ from windflower.gateway.line_json import (
     settlement_from_json,
     values_to_json,
 )
-from windflower.ports import RunRecord, Settlement
+from windflower.ports import RunRecord, Settlement, Tally
 from windflower.wire.blobs import BlobRef
 from windflower.wire.frames import frame, read_frame
 from windflower.wire.messages import Command
@@ -39,7 +40,13 @@ class RunLine(Protocol):
         ...
 
     def ask(
-        self, run: str, phase: str, commands: Sequence[Command], *, timeout_s: float | None
+        self,
+        run: str,
+        phase: str,
+        commands: Sequence[Command],
+        *,
+        timeout_s: float | None,
+        spares: int = 0,
     ) -> Sequence[Settlement]:
         """See `Desk.ask`."""
         ...
@@ -81,10 +88,17 @@ class LoopLine:
         return self._wait(self._desk.roster(run, call))
 
     def ask(
-        self, run: str, phase: str, commands: Sequence[Command], *, timeout_s: float | None
+        self,
+        run: str,
+        phase: str,
+        commands: Sequence[Command],
+        *,
+        timeout_s: float | None,
+        spares: int = 0,
     ) -> Sequence[Settlement]:
         """See `Desk.ask`."""
-        return self._wait(self._desk.ask(run, phase, commands, timeout_s=timeout_s))
+        asking = self._desk.ask(run, phase, commands, timeout_s=timeout_s, spares=spares)
+        return self._wait(asking)
 
     def push(self, run: str, commands: Sequence[Command]) -> None:
         """See `Desk.push`."""
@@ -150,11 +164,18 @@ class SocketLine:
         return tuple(self._call("roster", {"run": run, "call": call}))
 
     def ask(
-        self, run: str, phase: str, commands: Sequence[Command], *, timeout_s: float | None
+        self,
+        run: str,
+        phase: str,
+        commands: Sequence[Command],
+        *,
+        timeout_s: float | None,
+        spares: int = 0,
     ) -> Sequence[Settlement]:
         """See `Desk.ask`."""
-        given = {"run": run, "phase": phase, "timeout_s": timeout_s, **commands_to_json(commands)}
-        return [settlement_from_json(s) for s in self._call("ask", given, wait_s=None)]
+        given = {"run": run, "phase": phase, "timeout_s": timeout_s, "spares": spares}
+        answer = self._call("ask", {**given, **commands_to_json(commands)}, wait_s=None)
+        return [settlement_from_json(value) for value in answer]
 
     def push(self, run: str, commands: Sequence[Command]) -> None:
         """See `Desk.push`."""
@@ -185,11 +206,30 @@ class SocketLine:
             "app": request.app,
             "bundle": request.bundle.to_json(),
             "config": values_to_json(request.config),
+            "folder": request.folder,
             "seed": str(request.seed) if request.seed is not None else None,
-            "is_strict": request.is_strict,
-            "devices": request.devices,
+            "policy": asdict(request.policy),
+            "limit": request.limit,
+            "simulated": request.simulated,
+            "crew": request.crew,
         }
         return RunRecord.from_json(self._call("open_run", given))
+
+    def resume_run(self, run: str, *, is_lenient: bool) -> RunRecord:
+        """See `Desk.resume_run`."""
+        return RunRecord.from_json(self._call("resume_run", {"run": run, "is_lenient": is_lenient}))
+
+    def begin(self, run: str, epoch: int) -> RunRecord:
+        """See `Desk.begin`; when this line is cut, the run counts as suspended."""
+        return RunRecord.from_json(self._call("begin", {"run": run, "epoch": epoch}))
+
+    def is_executed(self, run: str) -> bool:
+        """Return whether a process executes a run now."""
+        return bool(self._call("is_executed", {"run": run}))
+
+    def suspend_run(self, run: str, epoch: int, *, reason: str, error: str) -> None:
+        """See `Desk.suspend_run`."""
+        self._call("suspend_run", {"run": run, "epoch": epoch, "reason": reason, "error": error})
 
     def end_run(self, run: str, *, success: bool, reason: str, result: dict[str, Any]) -> None:
         """See `Desk.end_run`."""
@@ -199,6 +239,10 @@ class SocketLine:
     def run(self, run: str) -> RunRecord:
         """See `Desk.run`."""
         return RunRecord.from_json(self._call("run", {"run": run}))
+
+    def tally(self, run: str) -> Tally:
+        """See `Desk.tally`."""
+        return Tally(**self._call("tally", {"run": run}))
 
     def wait_for_devices(self, need: int, *, timeout_s: float) -> int:
         """See `Desk.wait_for_devices`."""

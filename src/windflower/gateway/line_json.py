@@ -43,6 +43,7 @@ def settlement_to_json(settlement: Settlement) -> dict[str, Any]:
         "run": settlement.run,
         "device": settlement.device,
         "method": settlement.method,
+        "batch": settlement.batch,
         "reply": reply.to_bytes().decode() if reply is not None else None,
         "failure": [failure.code, failure.reason] if failure is not None else None,
     }
@@ -56,6 +57,7 @@ def settlement_from_json(value: dict[str, Any]) -> Settlement:
         value["run"],
         value["device"],
         value["method"],
+        value["batch"],
         Reply.from_bytes(reply.encode()) if reply is not None else None,
         Failure(failure[0], failure[1]) if failure is not None else None,
     )

@@ -3,9 +3,11 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from windflower.core.policy import RoundPolicy
 from windflower.errors import WindflowerError
 from windflower.gateway.desk import Desk, RunRequest
 from windflower.gateway.feed import Feed
@@ -18,6 +20,15 @@ from windflower.gateway.line_json import (
 )
 from windflower.wire.blobs import BlobRef
 from windflower.wire.frames import PREFIX_BYTES, frame, frame_length
+
+
+@dataclass(slots=True)
+class _Caller:
+    """Somebody at the other end, what is done for them, and the runs that they execute."""
+
+    hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+    calls: set[asyncio.Task[None]] = field(default_factory=set)
+    runs: list[tuple[str, int]] = field(default_factory=list)
 
 
 class LineServer:
@@ -35,9 +46,11 @@ class LineServer:
         self._path = path
         self._server: asyncio.Server | None = None
         self._calls: set[asyncio.Task[None]] = set()
-        self._callers: dict[asyncio.StreamWriter, asyncio.Event] = {}
+        self._callers: dict[asyncio.StreamWriter, _Caller] = {}
         self._answers: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {
             "open_run": self._open_run,
+            "resume_run": self._resume_run,
+            "suspend_run": self._suspend_run,
             "end_run": self._end_run,
             "wait_for_devices": self._wait_for_devices,
             "devices": self._devices,
@@ -48,6 +61,8 @@ class LineServer:
             "adopt": self._adopt,
             "locate": self._locate,
             "report": self._report,
+            "tally": self._tally,
+            "is_executed": self._is_executed,
             "run": self._run,
         }
 
@@ -68,37 +83,57 @@ class LineServer:
         callers = dict(self._callers)
         for writer in callers:
             writer.close()
-        for hung_up in callers.values():
-            await hung_up.wait()
+        for caller in callers.values():
+            await caller.hung_up.wait()
         self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        hung_up = self._callers[writer] = asyncio.Event()
+        caller = self._callers[writer] = _Caller()
         try:
             while True:
                 prefix = await reader.readexactly(PREFIX_BYTES)
                 call = json.loads(await reader.readexactly(frame_length(prefix)))
                 answer = self._watch if call["call"] == "watch" else self._answer
                 task = asyncio.create_task(answer(call, writer))
-                self._calls.add(task)
-                task.add_done_callback(self._calls.discard)
+                for calls in (self._calls, caller.calls):
+                    calls.add(task)
+                    task.add_done_callback(calls.discard)
         except (asyncio.IncompleteReadError, ConnectionError):
             return
         finally:
             writer.close()
+            self._leave(caller)
             self._callers.pop(writer, None)
-            hung_up.set()
+            caller.hung_up.set()
+
+    def _leave(self, caller: "_Caller") -> None:
+        """End what was done for a caller: a phase must not be closed once more by its successor."""
+        for call in caller.calls:
+            call.cancel()
+        for run, epoch in caller.runs:
+            self._desk.suspend_run(run, epoch, reason="its process is gone")
 
     async def _answer(self, call: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         answer: dict[str, Any] = {"n": call["n"]}
         try:
-            answer["value"] = await self._answers[call["call"]](call["with"])
+            if call["call"] == "begin":
+                answer["value"] = self._begin(call["with"], writer)
+            else:
+                answer["value"] = await self._answers[call["call"]](call["with"])
         except WindflowerError as error:
             answer["error"] = error_to_json(error)
         except Exception as error:  # noqa: BLE001 - whoever called must not wait for ever
             reason = f"the gateway could not do {call['call']}: {type(error).__name__}: {error}"
             answer["error"] = error_to_json(WindflowerError(reason))
         writer.write(frame(answer))
+
+    def _begin(self, given: dict[str, Any], writer: asyncio.StreamWriter) -> Any:  # noqa: ANN401
+        record = self._desk.begin(given["run"], given["epoch"])
+        for other, caller in self._callers.items():
+            if any(run == record.run for run, _ in caller.runs):
+                other.close()  # a run has one process
+        self._callers[writer].runs.append((record.run, record.epoch))
+        return record.to_json()
 
     async def _watch(self, call: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         with self._feed.watch() as watch:
@@ -113,13 +148,24 @@ class LineServer:
     async def _open_run(self, given: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON is any
         request = RunRequest(
             app=given["app"],
+            folder=given["folder"],
             bundle=BlobRef.from_json(given["bundle"]),
             config=values_from_json(given["config"]),
             seed=int(given["seed"]) if given["seed"] is not None else None,
-            is_strict=given["is_strict"],
-            devices=given["devices"],
+            policy=RoundPolicy(**given["policy"]),
+            limit=given["limit"],
+            simulated=given["simulated"],
+            crew=given["crew"],
         )
         return (await self._desk.open_run(request)).to_json()
+
+    async def _resume_run(self, given: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON is any
+        return (await self._desk.resume_run(given["run"], is_lenient=given["is_lenient"])).to_json()
+
+    async def _suspend_run(self, given: dict[str, Any]) -> None:
+        self._desk.suspend_run(
+            given["run"], given["epoch"], reason=given["reason"], error=given["error"]
+        )
 
     async def _end_run(self, given: dict[str, Any]) -> None:
         await self._desk.end_run(
@@ -128,6 +174,13 @@ class LineServer:
 
     async def _run(self, given: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON is any
         return self._desk.run(given["run"]).to_json()
+
+    async def _is_executed(self, given: dict[str, Any]) -> bool:
+        runs = [run for caller in self._callers.values() for run, _ in caller.runs]
+        return given["run"] in runs
+
+    async def _tally(self, given: dict[str, Any]) -> dict[str, int]:
+        return asdict(await self._desk.tally(given["run"]))
 
     async def _wait_for_devices(self, given: dict[str, Any]) -> int:
         return await self._desk.wait_for_devices(given["need"], timeout_s=given["timeout_s"])
@@ -144,6 +197,7 @@ class LineServer:
             given["phase"],
             commands_from_json(given),
             timeout_s=given["timeout_s"],
+            spares=given["spares"],
         )
         return [settlement_to_json(s) for s in settlements]
 

@@ -3,6 +3,8 @@
 import sys
 from typing import Any
 
+from windflower.observe.sentences import sentence
+
 
 class Progress:
     """What is known of a run that is under way, as a few lines.
@@ -21,7 +23,7 @@ class Progress:
         self._lost: set[str] = set()
         self._news: list[str] = []
 
-    def take(self, line: dict[str, Any]) -> None:
+    def take(self, line: dict[str, Any]) -> None:  # noqa: C901 - one case a kind of event
         """Take an event."""
         match line["event"]:
             case "waiting-for-devices":
@@ -40,6 +42,10 @@ class Progress:
             case "device-lost":
                 self._lost.add(line["device"])
                 self._news.append(f"{line['device']} is lost")
+            case "killed":
+                self._news.append(f"killed: {line['kind']} {line['name']} (pid {line['pid']})")
+            case "gateway-lost" | "run-process-lost" | "run-resumed" | "broker-lost":
+                self._news.append(sentence(line))
             case "device-heard" if line["device"] in self._lost:
                 self._lost.discard(line["device"])
                 self._news.append(f"{line['device']} is back")
@@ -57,8 +63,11 @@ class Progress:
         return f"round {self._round:>3}/{self._rounds} {bar} {numbers}\n{now}{news}"
 
     def say_plainly(self, line: dict[str, Any]) -> None:
-        """Without a terminal: one line a round."""
+        """Without a terminal: one line a round, and what is news."""
+        before = len(self._news)
         self.take(line)
+        for item in self._news[before:]:
+            sys.stderr.write(f"  {item}\n")
         if line["event"] == "round-measured" and line["stage"] == "evaluate":
             numbers = ", ".join(f"{k} {v:.3f}" for k, v in line["metrics"].items())
             sys.stderr.write(f"round {line['round']}/{self._rounds}: {numbers}\n")

@@ -3,7 +3,7 @@
 from typing import Any
 
 
-def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911 - one line a kind of event
+def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one line a kind of event
     """Return what an event means to a person, in one line; empty where it means nothing."""
     match line["event"]:
         case "gateway-ready":
@@ -12,6 +12,14 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911 - one line a k
             return f"waiting for {line['need']} devices, at most {line['timeout-s']:.0f} s"
         case "run-started":
             return f"run {line['run']} of {line['app']}, seed {line['seed']}"
+        case "run-resumed":
+            return f"run {line['run']} goes on: {line['phases']} phases are told again"
+        case "run-suspended":
+            return f"run {line['run']} is suspended: {line['reason']}"
+        case "run-process-lost":
+            return f"the process of run {line['run']} is gone: it begins again"
+        case "gateway-lost":
+            return "the gateway is gone"
         case "phase-opened":
             return f"{line['type']}: asked {line['devices']} devices"
         case "phase-closed":

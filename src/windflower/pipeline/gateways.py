@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +18,11 @@ from windflower.gateway.line import SocketLine
 
 START_S: Final = 30.0
 
+RETURN_S: Final = 60.0
+"""For so long a gateway that somebody else keeps is waited for when it went away."""
+
+_LOOK_S: Final = 0.2
+
 
 @dataclass(frozen=True, slots=True)
 class GatewayCard:
@@ -25,35 +30,88 @@ class GatewayCard:
 
     Attributes:
         socket: where it takes calls.
+        pid: its process.
         broker: the broker's address.
         broker_name: mosquitto or iotcore where it is the gateway's own, else external.
+        broker_pid: the process of its own broker, if it has one.
         key: its public key, which devices pin.
+        is_private: whether it was started for one run, and ends with it.
     """
 
     socket: Path
+    pid: int
     broker: str
     broker_name: str
+    broker_pid: int | None
     key: str
+    is_private: bool
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "GatewayCard":
         """Read what a gateway printed or left in its state folder."""
-        return cls(Path(fields["socket"]), fields["broker"], fields["broker-name"], fields["key"])
+        return cls(
+            Path(fields["socket"]),
+            fields["pid"],
+            fields["broker"],
+            fields["broker-name"],
+            fields["broker-pid"],
+            fields["key"],
+            fields["private"],
+        )
 
 
-@dataclass(frozen=True, slots=True)
 class Gateway:
     """A gateway to work with.
 
-    Attributes:
+    Args:
+        state: the state folder.
+        broker: what a gateway that is started here connects to; None starts a broker too.
         card: what it says of itself.
         line: calls it.
-        is_ours: whether it was started for this job.
+        process: the gateway, where it was started here.
     """
 
-    card: GatewayCard
-    line: SocketLine
-    is_ours: bool
+    def __init__(
+        self,
+        state: Path,
+        broker: str | None,
+        *,
+        card: GatewayCard,
+        line: SocketLine,
+        process: Process | None,
+    ) -> None:
+        self._state = state
+        self._broker = broker
+        self._process = process
+        self.card = card
+        self.line = line
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it was started for this job."""
+        return self._process is not None
+
+    async def renew(self) -> None:
+        """Find the gateway again that went away: start ours anew, wait for anybody else's.
+
+        Raises:
+            GatewayUnavailable: it did not come back.
+        """
+        self.line.close()
+        if self._process is None and not self.card.is_private:
+            self.card, self.line = await _until_back(self._state)
+            return
+        if self._process is not None:
+            await end(self._process)
+        self._process = await _start(self._state, self._broker)
+        self.card = await _card(self._process)
+        self.line = SocketLine(self.card.socket)
+
+    async def close(self) -> None:
+        """Hang up, and end the gateway if it is ours."""
+        self.line.close()
+        if self._process is not None:
+            await end(self._process)
 
 
 @asynccontextmanager
@@ -65,49 +123,79 @@ async def gateway_for(state: Path, broker: str | None) -> AsyncIterator[Gateway]
         broker: what a gateway that is started here connects to; None starts a broker too.
 
     Raises:
+        GatewayUnavailable: the folder is that of a gateway which was killed, and is not back.
         WindflowerError: whatever stopped the new gateway from starting.
     """
-    running = _running(state)
-    if running is not None:
-        card, line = running
-        try:
-            yield Gateway(card, line, is_ours=False)
-        finally:
-            line.close()
-        return
+    gateway = await _find(state, broker)
+    try:
+        yield gateway
+    finally:
+        await gateway.close()
+
+
+async def _find(state: Path, broker: str | None) -> Gateway:
+    left = _left_card(state)
+    if left is not None:
+        running = _running(state)
+        if running is None and not left.is_private:
+            # Not to be taken for nobody's: a fleet waits at that gateway's broker.
+            running = await _until_back(state)
+        if running is not None:
+            return Gateway(state, broker, card=running[0], line=running[1], process=None)
+    process = await _start(state, broker)
+    try:
+        card = await _card(process)
+        line = SocketLine(card.socket)
+    except BaseException:
+        await end(process)
+        raise
+    return Gateway(state, broker, card=card, line=line, process=process)
+
+
+async def _start(state: Path, broker: str | None) -> Process:
     command = (sys.executable, "-m", "windflower.cli.main", "serve", "--state", str(state))
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Not as an argument: whoever lists processes would read the broker's password.
     environment = {**os.environ, **({"WINDFLOWER_BROKER": broker} if broker else {})}
     with (state / "gateway.log").open("ab") as log:
-        process = await start(
+        return await start(
             *command,
             *("--format", "json"),
             stdin=DEVNULL,
             stdout=PIPE,
             stderr=log,
-            env=environment,
+            env={**environment, "WINDFLOWER_PRIVATE": "true"},
         )
+
+
+def _left_card(state: Path) -> GatewayCard | None:
+    """Read the card of a gateway that runs, or was killed and left it."""
     try:
-        card = await _card(process)
-        line = SocketLine(card.socket)
-        try:
-            yield Gateway(card, line, is_ours=True)
-        finally:
-            line.close()
-    finally:
-        await end(process)
+        return GatewayCard.from_json(json.loads((state / "gateway.json").read_text()))
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _running(state: Path) -> tuple[GatewayCard, SocketLine] | None:
+    card = _left_card(state)
     try:
-        card = GatewayCard.from_json(json.loads((state / "gateway.json").read_text()))
-        return card, SocketLine(card.socket)
-    except (OSError, ValueError, KeyError, GatewayUnavailable):
-        return None  # none runs, or one was killed and left its card
+        return None if card is None else (card, SocketLine(card.socket))
+    except GatewayUnavailable:
+        return None
 
 
-async def _card(process: asyncio.subprocess.Process) -> GatewayCard:
+async def _until_back(state: Path) -> tuple[GatewayCard, SocketLine]:
+    for _ in range(int(RETURN_S / _LOOK_S)):
+        if (running := _running(state)) is not None:
+            return running
+        await asyncio.sleep(_LOOK_S)
+    raise GatewayUnavailable(
+        f"the gateway of {state} went away and did not come back within {RETURN_S:.0f} s: start it"
+        f" again with `windflower serve`, or remove {state / 'gateway.json'}"
+    )
+
+
+async def _card(process: Process) -> GatewayCard:
     """Read the line that a gateway prints once it serves, or why it does not."""
     assert process.stdout is not None  # noqa: S101 - PIPE was asked for
     try:

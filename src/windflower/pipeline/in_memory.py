@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from windflower.adapters.memory.journal import MemoryJournal
 from windflower.adapters.memory.store import MemoryStore
 from windflower.adapters.memory.worker import InlineWorker
 from windflower.agent.agent import Agent, AgentSettings, MonotonicClock
+from windflower.core.policy import RoundPolicy
 from windflower.flower.app_folder import AppFolder, ConfigValue, make_bundle
 from windflower.flower.execution import Outcome, execute
 from windflower.flower.worker import Trainer
@@ -49,6 +50,7 @@ class MemoryRequest:
         config: run configuration.
         seed: what all random sources derive from.
         is_strict: whether every device is waited for.
+        policy: what rounds wait for; None is what the app says.
         shape: how replies arrive.
         around: put around each device's worker.
     """
@@ -58,6 +60,7 @@ class MemoryRequest:
     config: dict[str, ConfigValue] = field(default_factory=dict)
     seed: int | None = 1
     is_strict: bool = True
+    policy: RoundPolicy | None = None
     shape: Shape = "push"
     around: Around = lambda _, worker: worker
 
@@ -96,12 +99,21 @@ async def run_in_memory(request: MemoryRequest) -> MemoryResult:
     with tempfile.TemporaryDirectory(prefix="windflower-memory-") as name:
         folder = Path(name)
         events = EventList()
-        async with (
-            _desk(request, folder, events) as (desk, link, blobs),
-            _devices(request, folder, link, blobs),
-        ):
-            await desk.wait_for_devices(len(request.node_configs), timeout_s=30)
+        async with memory_fleet(request, folder, events) as desk:
             return await _execute(request, folder, desk, events)
+
+
+@contextlib.asynccontextmanager
+async def memory_fleet(
+    request: MemoryRequest, folder: Path, events: EventList
+) -> AsyncIterator[Desk]:
+    """Yield the desk of a gateway whose devices have all been heard."""
+    async with (
+        _desk(request, folder, events) as (desk, link, blobs),
+        _devices(request, folder, link, blobs),
+    ):
+        await desk.wait_for_devices(len(request.node_configs), timeout_s=30)
+        yield desk
 
 
 @contextlib.asynccontextmanager
@@ -167,21 +179,9 @@ def _aside(trainer: Trainer) -> Callable[[Job], Done]:
 async def _execute(
     request: MemoryRequest, folder: Path, desk: Desk, events: EventList
 ) -> MemoryResult:
-    ref, data = make_bundle(request.app)
-    bundle = folder / "bundle"
-    bundle.write_bytes(data)
-    await desk.adopt(bundle, ref)
-    run = await desk.open_run(
-        RunRequest(
-            app=request.app.name,
-            bundle=ref,
-            config=Values("configs", tuple(request.config.items())),
-            seed=request.seed,
-            is_strict=request.is_strict,
-        )
-    )
+    run = await open_in_memory(request, folder, desk)
     line = LoopLine(desk, asyncio.get_running_loop())
-    with _private_modules(request.app):
+    with private_modules(request.app):
         outcome = await asyncio.to_thread(execute, request.app, line, run, scratch=folder)
     summary = outcome.save(folder / "result")
     summary.pop("model-file", None)  # it goes with the folder
@@ -189,8 +189,26 @@ async def _execute(
     return MemoryResult(run, outcome, summary, events)
 
 
+async def open_in_memory(request: MemoryRequest, folder: Path, desk: Desk) -> RunRecord:
+    """Open the run that is requested."""
+    ref, data = make_bundle(request.app)
+    bundle = folder / "bundle"
+    bundle.write_bytes(data)
+    await desk.adopt(bundle, ref)
+    return await desk.open_run(
+        RunRequest(
+            app=request.app.name,
+            bundle=ref,
+            config=Values("configs", tuple(request.config.items())),
+            seed=request.seed,
+            folder=str(request.app.path),
+            policy=replace(request.policy or request.app.policy, is_strict=request.is_strict),
+        )
+    )
+
+
 @contextlib.contextmanager
-def _private_modules(app: AppFolder) -> Iterator[None]:
+def private_modules(app: AppFolder) -> Iterator[None]:
     """Forget the app's modules afterwards: another app may have modules of the same name."""
     path, before = list(sys.path), set(sys.modules)
     try:

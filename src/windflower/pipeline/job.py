@@ -1,4 +1,8 @@
-"""One run of an app, from finding the fleet to the last line of its report."""
+"""One run of an app, from finding the fleet to the last line of its report.
+
+A job keeps its run going: when the run's process is killed, or its gateway, it begins the run again
+at the top, and what was settled is told again.
+"""
 
 import asyncio
 import os
@@ -6,27 +10,40 @@ import secrets
 import sys
 import threading
 from asyncio.subprocess import DEVNULL
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
 from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.process import end, start
-from windflower.errors import ConfigError, GatewayUnavailable, RunFailed
+from windflower.errors import (
+    ConfigError,
+    GatewayUnavailable,
+    NotEnoughDevices,
+    RunSuspended,
+)
 from windflower.flower.app_folder import AppFolder, make_bundle
 from windflower.gateway.desk import RunRequest
 from windflower.gateway.line import SocketLine
 from windflower.pipeline.gateways import Gateway, gateway_for
-from windflower.pipeline.simulated import Simulation, simulated_devices
+from windflower.pipeline.simulated import (
+    Show,
+    Simulation,
+    process_started,
+    simulated_devices,
+)
+from windflower.ports import RunRecord, Tally
 from windflower.wire.content import Values
-
-Show = Callable[[dict[str, Any]], None]
 
 END_S: Final = 10.0
 """The event that a run ended comes at most so long after its process did."""
+
+DEATHS: Final = 5
+"""So often in a row a run's process may die without a new reply before the run is suspended."""
+
+USUAL_DEVICES: Final = 10
 
 RUN_ENVIRONMENT: Final = {
     "PYTHONHASHSEED": "0",  # sets of strings keep their order when a run starts again
@@ -46,28 +63,30 @@ class JobRequest:
         state: the gateway's state folder.
         overrides: run configuration, `key=value ...`.
         seed: what all random sources derive from; None draws one.
-        is_strict: whether every chosen device is waited for.
+        policy: what rounds wait for, over what the app says; see `RoundPolicy`.
         devices: how many devices to simulate for this run; None for as many as is usual.
         limit: how many of the freshest devices take part; None takes all.
         need: how many devices must be online; None takes what the other two say.
-        wait_devices_s: for how long to wait for them.
         broker: an MQTT broker; None uses the gateway's own.
         interval_s: seconds between the heartbeats of simulated devices.
         name: what simulated devices are called.
+        resume: a run that is open, to go on with; most of the above is as it was then.
+        is_lenient: whether a resumed run may ask with other values in phases that are closed.
     """
 
     app: Path
     state: Path
     overrides: list[str] = field(default_factory=list)
     seed: int | None = None
-    is_strict: bool = False
+    policy: dict[str, Any] = field(default_factory=dict)
     devices: int | None = None
     limit: int | None = None
     need: int | None = None
-    wait_devices_s: float = 60.0
     broker: str | None = None
     interval_s: float = 2.0
     name: str = "device"
+    resume: str | None = None
+    is_lenient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +96,8 @@ class JobResult:
     Attributes:
         run: its id.
         success: whether the ServerApp ended as it should.
-        reason: why it ended.
+        reason: why it ended, or stopped.
+        error: the kind of error that it ended with, None where it succeeded.
         result: rounds, metrics, the model's hash and file.
         replies: how many were ok, failed and late.
         seconds: from the first look for the fleet to the end.
@@ -88,6 +108,7 @@ class JobResult:
     run: str
     success: bool
     reason: str
+    error: str | None
     result: dict[str, Any]
     replies: dict[str, int]
     seconds: float
@@ -98,7 +119,7 @@ class JobResult:
 async def run_job(
     request: JobRequest, show: Show, *, output: IO[Any] | None = None, log: IO[Any] | None = None
 ) -> JobResult:
-    """Run an app and wait for its end.
+    """Run an app, or go on with a run, and wait for its end.
 
     Args:
         request: what to run.
@@ -109,47 +130,216 @@ async def run_job(
     Raises:
         AppError, ConfigError: what was asked cannot be run.
         NotEnoughDevices: the fleet is too small; the message names who is missed.
+        GatewayUnavailable: the gateway went away and did not come back. The run stays open.
         WindflowerError: the gateway or the devices did not start.
     """
     begun = asyncio.get_running_loop().time()
-    app = AppFolder.read(request.app.absolute())
-    overrides = app.override(request.overrides)
     async with AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(gateway_for(request.state, request.broker))
         _check_broker(request, gateway)
-        show({"event": "gateway-ready", "broker": gateway.card.broker, "ours": gateway.is_ours})
-        count = request.devices
-        if count is None:
-            count = 10 if gateway.is_ours and request.broker is None else 0
-        if count:
-            plan = _simulation(request, gateway, count)
-            await stack.enter_async_context(simulated_devices(plan, app))
-        need = request.need or request.limit or count or 1
-        online = await _wait_for_devices(gateway.line, need, request.wait_devices_s, show)
-        lines = await stack.enter_async_context(_events(gateway.line))
-        run = await _open(app, overrides, request, gateway.line)
-        follower = _Follower(run, show, lines)
-        following = asyncio.create_task(follower.follow())
-        try:
-            code = await _execute(app, run, gateway, request, output, log)
-        except asyncio.CancelledError:
-            await _end(gateway.line, run, "a person stopped it")
-            raise
-        if code != GatewayUnavailable.exit_code:  # nothing, where the process ended the run
-            reason = f"the run's process ended with code {code} and said nothing"
-            await _end(gateway.line, run, reason)
-        await _until_ended(following, code)
-        record = await asyncio.to_thread(gateway.line.run, run)
+        job = _Job(request, gateway, show, output, log)
+        job.greet()
+        record, app, online = await job.open(stack)
+        record, reason, error = await job.keep_going(record, app)
+        tally: Tally = await job.ask(SocketLine.tally, record.run)
         return JobResult(
-            run=run,
+            run=record.run,
             success=record.state == "done",
-            reason=follower.reason,
+            reason=reason,
+            error=error,
             result=record.result,
-            replies=follower.replies,
+            replies=asdict(tally),
             seconds=round(asyncio.get_running_loop().time() - begun, 2),
-            devices=min(online, request.limit or online),
+            devices=min(online, record.limit or online),
             broker=gateway.card.broker_name,
         )
+
+
+class _Job:
+    """One run and what it needs around it."""
+
+    def __init__(
+        self,
+        request: JobRequest,
+        gateway: Gateway,
+        show: Show,
+        output: IO[Any] | None,
+        log: IO[Any] | None,
+    ) -> None:
+        self._request = request
+        self._gateway = gateway
+        self._show = show
+        self._output = output
+        self._log = log
+
+    def greet(self) -> None:
+        """Say that there is a gateway."""
+        card, is_ours = self._gateway.card, self._gateway.is_ours
+        self._show({"event": "gateway-ready", "broker": card.broker, "ours": is_ours})
+        if is_ours:
+            self._show(process_started("gateway", card.pid))
+            if card.broker_pid is not None:
+                self._show(process_started("broker", card.broker_pid))
+
+    async def ask(self, call: Callable[..., Any], *args: Any, **more: Any) -> Any:  # noqa: ANN401
+        """Call the gateway, which may have gone away: then find it again and ask once more."""
+        try:
+            return await asyncio.to_thread(call, self._gateway.line, *args, **more)
+        except GatewayUnavailable:
+            self._show({"event": "gateway-lost"})
+            await self._gateway.renew()
+            self.greet()
+            return await asyncio.to_thread(call, self._gateway.line, *args, **more)
+
+    # ------------------------------------------------------------------------------ beginning
+
+    async def open(self, stack: AsyncExitStack) -> tuple[RunRecord, AppFolder, int]:
+        """Open or resume the run, with its devices; return it, its app, and who is online."""
+        request = self._request
+        if request.resume is not None:
+            return await self._resume(stack, request.resume)
+        app = AppFolder.read(request.app.absolute())
+        overrides = app.override(request.overrides)
+        policy = replace(app.policy, **request.policy)
+        count = request.devices
+        if count is None:
+            count = USUAL_DEVICES if self._gateway.is_ours and request.broker is None else 0
+        await self._simulate(stack, app, count, request.name)
+        need = request.need or request.limit or count or 1
+        online = await self._wait_for_devices(need, policy.wait_devices_s)
+        record = await self.ask(
+            SocketLine.open_run,
+            RunRequest(
+                app=app.name,
+                folder=str(app.path),
+                bundle=await self._bundle(app),
+                config=Values("configs", tuple(overrides.items())),
+                seed=request.seed,
+                policy=policy,
+                limit=request.limit,
+                simulated=count,
+                crew=request.name,
+            ),
+        )
+        return record, app, online
+
+    async def _resume(self, stack: AsyncExitStack, run: str) -> tuple[RunRecord, AppFolder, int]:
+        record: RunRecord = await self.ask(SocketLine.run, run)
+        app = AppFolder.read(Path(record.folder))
+        if make_bundle(app)[0] != record.bundle:
+            raise ConfigError(
+                f"{app.path} is not what run {run} was started with: put it back as it was, or"
+                " start a new run",
+                key="resume",
+            )
+        await self._simulate(stack, app, record.simulated, record.crew)
+        online = await self._look_for_devices(record)
+        resumed = await self.ask(SocketLine.resume_run, run, is_lenient=self._request.is_lenient)
+        return resumed, app, online
+
+    async def _bundle(self, app: AppFolder) -> Any:  # noqa: ANN401 - BlobRef
+        ref, data = make_bundle(app)
+        path = self._request.state / f"bundle-{secrets.token_hex(8)}.part"
+        path.write_bytes(data)
+        await self.ask(SocketLine.adopt, path, ref)
+        return ref
+
+    async def _simulate(self, stack: AsyncExitStack, app: AppFolder, count: int, name: str) -> None:
+        if count:
+            card = self._gateway.card
+            plan = Simulation(
+                count=count,
+                name=name,
+                interval_s=self._request.interval_s,
+                broker=card.broker,
+                gateway_key=card.key,
+                folder=self._request.state / "simulated",
+            )
+            await stack.enter_async_context(simulated_devices(plan, app, self._show))
+
+    async def _wait_for_devices(self, need: int, timeout_s: float) -> int:
+        self._show({"event": "waiting-for-devices", "need": need, "timeout-s": timeout_s})
+        return int(await self.ask(SocketLine.wait_for_devices, need, timeout_s=timeout_s))
+
+    async def _look_for_devices(self, record: RunRecord) -> int:
+        """Give devices time to be heard; a run that goes on does so with those that are there."""
+        need = record.limit or record.simulated or 1
+        try:
+            return await self._wait_for_devices(need, record.policy.wait_devices_s)
+        except NotEnoughDevices as short:
+            return short.have
+
+    # -------------------------------------------------------------------------------- going on
+
+    async def keep_going(
+        self, record: RunRecord, app: AppFolder
+    ) -> tuple[RunRecord, str, str | None]:
+        """Execute a run until it ends, or cannot go on; return it, why, and the kind of error."""
+        deaths, replies = 0, Tally()
+        while True:
+            async with _events(self._gateway.line) as lines:
+                follower = _Follower(record.run, self._show, lines)
+                following = asyncio.create_task(follower.follow())
+                code = await self._execute(record, app)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(END_S if code >= 0 else 0):
+                        await following
+                following.cancel()
+            record = await self.ask(SocketLine.run, record.run)
+            if record.state != "open":
+                return record, *_how_it_ended(record)
+            if follower.error is not None:
+                return record, follower.reason, follower.error
+            await self._check_elsewhere(record)
+            tally = await self.ask(SocketLine.tally, record.run)
+            deaths, replies = (deaths + 1 if tally == replies else 1), tally
+            if deaths > DEATHS:
+                reason = f"its process ended {DEATHS} times in a row, last with code {code}"
+                return record, reason, RunSuspended.__name__
+            self._show({"event": "run-process-lost", "run": record.run, "code": code})
+            await self._look_for_devices(record)
+            record = await self.ask(SocketLine.resume_run, record.run, is_lenient=False)
+
+    async def _check_elsewhere(self, record: RunRecord) -> None:
+        """Leave a run alone that another job has taken over; raises RunSuspended."""
+        if await self.ask(SocketLine.is_executed, record.run):
+            raise RunSuspended(f"run {record.run} was resumed by another `windflower run`")
+
+    async def _execute(self, record: RunRecord, app: AppFolder) -> int:
+        """Execute a run's ServerApp once, in a process of its own; return its exit code."""
+        results = self._request.state / "runs" / record.run
+        results.mkdir(parents=True, exist_ok=True)
+        process = await start(
+            *(sys.executable, "-m", "windflower.flower.run_process"),
+            *(str(self._gateway.card.socket), record.run, str(record.epoch)),
+            *(str(app.path), str(results)),
+            stdin=DEVNULL,
+            stdout=self._output,
+            stderr=self._log,
+            env={**os.environ, **RUN_ENVIRONMENT},
+        )
+        self._show(process_started("run", process.pid, name=record.run))
+        try:
+            return await process.wait()
+        except asyncio.CancelledError:
+            await self._end(record.run, "a person stopped it")
+            raise
+        finally:
+            await end(process)
+
+    async def _end(self, run: str, reason: str) -> None:
+        """End a run for good, so that its devices stop too."""
+        line = self._gateway.line
+        with suppress(GatewayUnavailable):
+            await asyncio.to_thread(line.end_run, run, success=False, reason=reason, result={})
+
+
+def _how_it_ended(record: RunRecord) -> tuple[str, str | None]:
+    """Return why a run ended, and the kind of error if it failed."""
+    reason = str(record.result["reason"])
+    if record.state == "done":
+        return reason, None
+    return reason, str(record.result.get("error-type", "RunFailed"))
 
 
 def _check_broker(request: JobRequest, gateway: Gateway) -> None:
@@ -162,73 +352,6 @@ def _check_broker(request: JobRequest, gateway: Gateway) -> None:
                 " out",
                 key="broker",
             )
-
-
-def _simulation(request: JobRequest, gateway: Gateway, count: int) -> Simulation:
-    return Simulation(
-        count=count,
-        name=request.name,
-        interval_s=request.interval_s,
-        broker=gateway.card.broker,
-        gateway_key=gateway.card.key,
-        folder=request.state / "simulated",
-    )
-
-
-async def _wait_for_devices(line: SocketLine, need: int, timeout_s: float, show: Show) -> int:
-    show({"event": "waiting-for-devices", "need": need, "timeout-s": timeout_s})
-    return await asyncio.to_thread(line.wait_for_devices, need, timeout_s=timeout_s)
-
-
-async def _open(
-    app: AppFolder, overrides: dict[str, Any], request: JobRequest, line: SocketLine
-) -> str:
-    ref, data = make_bundle(app)
-    path = request.state / f"bundle-{secrets.token_hex(8)}.part"
-    path.write_bytes(data)
-    await asyncio.to_thread(line.adopt, path, ref)
-    record = await asyncio.to_thread(
-        line.open_run,
-        RunRequest(
-            app=app.name,
-            bundle=ref,
-            config=Values("configs", tuple(overrides.items())),
-            seed=request.seed,
-            is_strict=request.is_strict,
-            devices=request.limit,
-        ),
-    )
-    return record.run
-
-
-async def _execute(
-    app: AppFolder,
-    run: str,
-    gateway: Gateway,
-    request: JobRequest,
-    output: IO[Any] | None,
-    log: IO[Any] | None,
-) -> int:
-    results = request.state / "runs" / run
-    results.mkdir(parents=True, exist_ok=True)
-    process = await start(
-        *(sys.executable, "-m", "windflower.flower.run_process"),
-        *(str(gateway.card.socket), run, str(app.path), str(results)),
-        stdin=DEVNULL,
-        stdout=output,
-        stderr=log,
-        env={**os.environ, **RUN_ENVIRONMENT},
-    )
-    try:
-        return await process.wait()
-    finally:
-        await end(process)
-
-
-async def _end(line: SocketLine, run: str, reason: str) -> None:
-    """End a run whose process did not, so that its devices stop too."""
-    with suppress(GatewayUnavailable):
-        await asyncio.to_thread(line.end_run, run, success=False, reason=reason, result={})
 
 
 @asynccontextmanager
@@ -249,39 +372,28 @@ async def _events(line: SocketLine) -> AsyncIterator["asyncio.Queue[dict[str, An
 
 
 class _Follower:
-    """Follows one run's events."""
+    """Follows one run's events.
+
+    Attributes:
+        reason: why the run was suspended, once it was.
+        error: the kind of error that suspended it.
+    """
 
     def __init__(self, run: str, show: Show, lines: "asyncio.Queue[dict[str, Any] | None]") -> None:
         self._run = run
         self._show = show
         self._lines = lines
-        self._count: Counter[str] = Counter()
-        self.reason = "its process ended"
-
-    @property
-    def replies(self) -> dict[str, int]:
-        """How many replies were ok, failed and late."""
-        return {kind: self._count[kind] for kind in ("ok", "failed", "late")}
+        self.reason = ""
+        self.error: str | None = None
 
     async def follow(self) -> None:
-        """Show events until the run ended."""
+        """Show events until the run ended, or its process said why it cannot go on."""
         while (line := await self._lines.get()) is not None:
             if line.get("run") not in (None, self._run):
                 continue
-            kind = line["event"]
-            if kind == "phase-closed":
-                self._count.update({k: line[k] for k in ("ok", "failed", "late")})
             self._show(line)
-            if kind == "run-ended":
-                self.reason = line["reason"]
+            if line["event"] == "run-ended":
                 return
-
-
-async def _until_ended(following: "asyncio.Task[None]", code: int) -> None:
-    try:
-        async with asyncio.timeout(END_S):
-            await following
-    except TimeoutError:
-        if code == GatewayUnavailable.exit_code:
-            raise GatewayUnavailable("the gateway went away while the run was under way") from None
-        raise RunFailed(f"the run's process ended with code {code} and said nothing") from None
+            if line["event"] == "run-suspended":
+                self.reason, self.error = line["reason"], line.get("error")
+                return

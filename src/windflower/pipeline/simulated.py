@@ -5,18 +5,23 @@ import os
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from windflower.adapters.local.process import end, start
 from windflower.adapters.local.worker_process import WORKER_ENVIRONMENT
 from windflower.errors import AppError, WorkerDied
 from windflower.flower.app_folder import AppFolder
 
+Show = Callable[[dict[str, Any]], None]
+
 START_S: Final = 60.0
+
+AWAY_S: Final = 0.5
+"""For so long a device that was killed stays away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +46,15 @@ class Simulation:
 
 
 @asynccontextmanager
-async def simulated_devices(plan: Simulation, app: AppFolder) -> AsyncIterator[dict[str, Process]]:
+async def simulated_devices(plan: Simulation, app: AppFolder, show: Show) -> AsyncIterator[None]:
     """Start devices, each with a folder of data of its own if the app says how; end them after.
 
-    Yields:
-        the process of each device.
+    A device that is killed is started again: it takes up what its store holds.
+
+    Args:
+        plan: what to play.
+        app: the app that is going to run.
+        show: told of each process that is started.
 
     Raises:
         AppError: the app's script that prepares data failed.
@@ -54,12 +63,60 @@ async def simulated_devices(plan: Simulation, app: AppFolder) -> AsyncIterator[d
     data = await prepare(app, plan.folder, plan.count)
     async with AsyncExitStack() as stack:
         nursery = await stack.enter_async_context(_nursery(plan.folder))
-        devices: dict[str, Process] = {}
+        devices = [_Device(plan, number, data, nursery, show) for number in range(plan.count)]
         stack.push_async_callback(_end_all, devices)
-        for number in range(plan.count):
-            device, _ = node_config(number, plan.count, data, name=plan.name)
-            devices[device] = await _device(plan, number, data, nursery)
-        yield devices
+        for device in devices:
+            await device.start()
+        yield
+
+
+class _Device:
+    """One simulated device, kept alive."""
+
+    def __init__(
+        self, plan: Simulation, number: int, data: Path | None, nursery: Path, show: Show
+    ) -> None:
+        self._name, config = node_config(number, plan.count, data, name=plan.name)
+        self._folder = plan.folder / self._name
+        self._show = show
+        self._keeping: asyncio.Task[None] | None = None
+        command = [sys.executable, "-m", "windflower.agent", "--broker", plan.broker]
+        command += ["--device-id", self._name, "--node-config", config]
+        command += ["--state", str(self._folder), "--interval", str(plan.interval_s)]
+        command += ["--gateway-key", plan.gateway_key, "--nursery", str(nursery)]
+        self._command = command
+
+    async def start(self) -> None:
+        """Start it, and again whenever it is killed."""
+        process = await self._begin()
+        self._keeping = asyncio.create_task(self._keep(process))
+
+    async def end(self) -> None:
+        """End it for good."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+
+    async def _keep(self, process: Process) -> None:
+        try:
+            # Whoever ends by itself has said why, and would end again.
+            while await process.wait() < 0:
+                await asyncio.sleep(AWAY_S)
+                process = await self._begin()
+        finally:
+            await end(process)
+
+    async def _begin(self) -> Process:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "agent.log").open("ab") as log:
+            process = await start(*self._command, stdin=DEVNULL, stdout=log, stderr=log)
+        self._show(process_started("device", process.pid, name=self._name))
+        return process
+
+
+def process_started(kind: str, pid: int, *, name: str = "") -> dict[str, Any]:
+    """Return the event of a job's process."""
+    return {"event": "process-started", "kind": kind, "pid": pid, "name": name}
 
 
 def node_config(number: int, count: int, data: Path | None, *, name: str) -> tuple[str, str]:
@@ -70,20 +127,8 @@ def node_config(number: int, count: int, data: Path | None, *, name: str) -> tup
     return f"{name}-{number:02}", config
 
 
-async def _device(plan: Simulation, number: int, data: Path | None, nursery: Path) -> Process:
-    device, config = node_config(number, plan.count, data, name=plan.name)
-    folder = plan.folder / device
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "windflower.agent", "--broker", plan.broker]
-    command += ["--device-id", device, "--node-config", config, "--state", str(folder)]
-    command += ["--interval", str(plan.interval_s), "--gateway-key", plan.gateway_key]
-    command += ["--nursery", str(nursery)]
-    with (folder / "agent.log").open("ab") as log:
-        return await start(*command, stdin=DEVNULL, stdout=log, stderr=log)
-
-
-async def _end_all(devices: dict[str, Process]) -> None:
-    await asyncio.gather(*(end(process) for process in devices.values()))
+async def _end_all(devices: Sequence[_Device]) -> None:
+    await asyncio.gather(*(device.end() for device in devices))
 
 
 async def prepare(app: AppFolder, folder: Path, count: int) -> Path | None:

@@ -2,36 +2,27 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from samples import RUN_RECORD
 
 from windflower.core.identity import node_of
+from windflower.core.policy import RoundPolicy
 from windflower.errors import NotEnoughDevices
 from windflower.flower.grid import FleetGrid
 from windflower.flower.private import set_identity
 from windflower.flower.records import LazyArray, to_content
-from windflower.ports import RunRecord, Settlement
+from windflower.ports import Settlement
 from windflower.wire.blobs import BlobRef
-from windflower.wire.messages import NO_CONFIG, Command, Failure, Reply
+from windflower.wire.messages import Command, Failure, Reply
 
 DEVICES = ("d1", "d2", "d3", "d4")
-RUN = RunRecord(
-    run="1-abc",
-    number=1,
-    epoch=1,
-    app="app",
-    bundle=BlobRef("0" * 64, 1),
-    config=NO_CONFIG,
-    seed=3,
-    is_strict=True,
-    state="open",
-    created_at=0.0,
-)
+RUN = replace(RUN_RECORD, number=1, seed=3)
 
 
 @dataclass
@@ -44,6 +35,7 @@ class ScriptedLine:
     asked: list[Command] = field(default_factory=list)
     adopted: list[BlobRef] = field(default_factory=list)
     timeouts: list[float | None] = field(default_factory=list)
+    spares: list[int] = field(default_factory=list)
     settled: dict[str, Settlement] = field(default_factory=dict)
 
     def roster(self, run: str, call: int) -> tuple[str, ...]:
@@ -51,9 +43,16 @@ class ScriptedLine:
         return tuple(sorted(self.devices))
 
     def ask(
-        self, run: str, phase: str, commands: Sequence[Command], *, timeout_s: float | None
+        self,
+        run: str,
+        phase: str,
+        commands: Sequence[Command],
+        *,
+        timeout_s: float | None,
+        spares: int = 0,
     ) -> list[Settlement]:
         del phase
+        self.spares.append(spares)
         self.timeouts.append(timeout_s)
         self.push(run, commands)
         return [self.settled[c.id] for c in reversed(commands)]
@@ -71,7 +70,9 @@ class ScriptedLine:
         if isinstance(answer, RecordDict):
             content = to_content(answer, self.folder / command.id)
             reply = Reply(command.client, command.id, command.method, command.run, 1, content)
-        return Settlement(command.id, command.run, command.client, command.method, reply, failure)
+        return Settlement(
+            command.id, command.run, command.client, command.method, "b", reply, failure
+        )
 
     def pull(self, run: str, call: int, ids: Sequence[str]) -> list[Settlement]:
         del run, call
@@ -100,9 +101,9 @@ def echo(command: Command) -> RecordDict:
     return RecordDict({"metrics": MetricRecord({"num-examples": number})})
 
 
-def grid_of(line: ScriptedLine, **options: float) -> FleetGrid:
+def grid_of(line: ScriptedLine, **policy: Any) -> FleetGrid:  # noqa: ANN401 - as RoundPolicy
     set_identity(7)
-    return FleetGrid(line, RUN, scratch=line.folder, **options)
+    return FleetGrid(line, replace(RUN, policy=RoundPolicy(**policy)), scratch=line.folder)
 
 
 def messages(records: RecordDict, *, group: str = "1", devices: Sequence[str] = DEVICES) -> Any:  # noqa: ANN401

@@ -11,8 +11,10 @@ from windflower.adapters.memory.blobs import MemoryBlobs
 from windflower.adapters.memory.events import EventList
 from windflower.adapters.memory.fleet import MemoryFleetLink
 from windflower.adapters.memory.journal import MemoryJournal
+from windflower.core.policy import RoundPolicy
 from windflower.errors import (
     BlobNotFound,
+    ConfigError,
     GatewayUnavailable,
     LocalProtocolError,
     NotEnoughDevices,
@@ -28,7 +30,9 @@ from windflower.wire.content import Values
 from windflower.wire.sealing import Signer
 
 REF = BlobRef("0" * 64, 3)
-REQUEST = RunRequest("app", REF, Values("configs", (("n", 1),)), 2**62, is_strict=False)
+REQUEST = RunRequest(
+    "app", "/apps/app", REF, Values("configs", (("n", 1),)), 2**62, RoundPolicy(quorum=0.5)
+)
 
 
 @pytest.fixture
@@ -61,7 +65,9 @@ async def test_a_run_is_opened_read_and_ended(tmp_path: Path) -> None:
     line.close()
 
     assert (1, 1, 2**62, "open") == (opened.number, opened.epoch, opened.seed, opened.state)
-    assert (REQUEST.config, "done", {"rounds": 1}) == (ended.config, ended.state, ended.result)
+    result = {"rounds": 1, "reason": "done", "replies": {"ok": 0, "failed": 0, "late": 0}}
+    assert (REQUEST.config, "done", result) == (ended.config, ended.state, ended.result)
+    assert REQUEST.policy == opened.policy
 
 
 @pytest.mark.usefixtures("server")
@@ -80,7 +86,7 @@ async def test_a_run_that_is_over_asks_nobody_and_stays_as_it_ended(tmp_path: Pa
     ended = await asyncio.to_thread(line.run, opened.run)
     line.close()
 
-    assert ("done", {"rounds": 1}) == (ended.state, ended.result)
+    assert ("done", 1) == (ended.state, ended.result["rounds"])
 
 
 @pytest.mark.usefixtures("server")
@@ -90,7 +96,7 @@ async def test_errors_cross_the_line_as_what_they_are(tmp_path: Path) -> None:
         await asyncio.to_thread(line.wait_for_devices, 2, timeout_s=0)
     with pytest.raises(BlobNotFound):
         await asyncio.to_thread(line.locate, ["out/x"])
-    with pytest.raises(LocalProtocolError, match="there is no run nowhere"):
+    with pytest.raises(ConfigError, match="there is no run nowhere"):
         await asyncio.to_thread(line.run, "nowhere")
     line.close()
 

@@ -4,15 +4,16 @@ import asyncio
 import getpass
 import importlib.util
 import shutil
-import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.process import end, start
+from windflower.adapters.local.tcp_ports import RememberedPort, free_port, listens, until_free
 from windflower.core.backoff import wait_s
 from windflower.errors import BrokerUnavailable, ConfigError, PortTaken
 
@@ -90,8 +91,9 @@ class LocalBroker:
             BrokerUnavailable: it did not start; its log says why.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        port = self._port or _free_port()
-        if _listens(port):
+        remembered = RememberedPort(self._folder / "port")
+        port = self._port or await remembered.last() or free_port()
+        if not await until_free(port):
             raise PortTaken(f"port {port} is in use: choose another with --broker-port")
         self.name, command = self._command(port)
         log = self._folder / "broker.log"
@@ -99,10 +101,14 @@ class LocalBroker:
             self._process = await start(*command, stdin=DEVNULL, stdout=output, stderr=output)
         await self._until_it_answers(port, log)
         self._port = port
+        remembered.remember(port)
         return BrokerAddress("127.0.0.1", port)
 
-    async def keep(self) -> None:
+    async def keep(self, started: Callable[[int], None]) -> None:
         """Start it again whenever it ends, on the same port, until cancelled.
+
+        Args:
+            started: called with its process id each time that it was started again.
 
         Raises:
             BrokerUnavailable: it ended and would not start again.
@@ -110,6 +116,7 @@ class LocalBroker:
         while self._process is not None:
             await self._process.wait()
             await self._start_again()
+            started(self._process.pid)
 
     async def _start_again(self) -> None:
         for failures in range(1, TRIES + 1):
@@ -151,7 +158,7 @@ class LocalBroker:
     async def _until_it_answers(self, port: int, log: Path) -> None:
         try:
             async with asyncio.timeout(START_S):
-                while not _listens(port):
+                while not listens(port):
                     if self._process is not None and self._process.returncode is not None:
                         break
                     await asyncio.sleep(0.02)
@@ -160,15 +167,3 @@ class LocalBroker:
         except TimeoutError:
             await self.stop()
         raise BrokerUnavailable(f"{self.name} did not start within {START_S:.0f} s: see {log}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -8,10 +8,12 @@ from typing import Final, cast
 
 from windflower.adapters.local.database import Database
 from windflower.core import gateway_effects
+from windflower.core.policy import Terms
 from windflower.core.roster import Presence
 from windflower.ports import (
     Entry,
     EpochRecord,
+    History,
     Memory,
     OpenExchange,
     PhaseRecord,
@@ -19,6 +21,7 @@ from windflower.ports import (
     RosterRecord,
     RunRecord,
     Settlement,
+    Tally,
 )
 from windflower.wire.messages import Command, Failure, Method, Reply
 from windflower.wire.strict_json import dumps
@@ -32,22 +35,35 @@ CREATE TABLE IF NOT EXISTS runs (
     record TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS commands (
-    id TEXT PRIMARY KEY,
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
     run TEXT NOT NULL,
     device TEXT NOT NULL,
     method TEXT NOT NULL,
+    batch TEXT NOT NULL,
     body TEXT NOT NULL,
-    deadline REAL NOT NULL,
-    waits_for_offline INTEGER NOT NULL,
     asked_at REAL NOT NULL,
     settled_at REAL,
     reply BLOB,
+    is_good INTEGER,
     code INTEGER,
     reason TEXT
+);
+CREATE TABLE IF NOT EXISTS batches (
+    batch TEXT PRIMARY KEY,
+    deadline REAL NOT NULL,
+    waits_for_offline INTEGER NOT NULL,
+    quorum INTEGER,
+    minimum INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS commands_of_run ON commands (run);
 CREATE TABLE IF NOT EXISTS phases (
-    run TEXT NOT NULL, phase TEXT NOT NULL, ids TEXT NOT NULL, PRIMARY KEY (run, phase)
+    run TEXT NOT NULL,
+    phase TEXT NOT NULL,
+    ids TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    closed_at REAL NOT NULL,
+    PRIMARY KEY (run, phase)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rosters (
     run TEXT NOT NULL, call INTEGER NOT NULL, devices TEXT NOT NULL, PRIMARY KEY (run, call)
@@ -66,7 +82,7 @@ CREATE TABLE IF NOT EXISTS presences (
     labels TEXT NOT NULL
 ) WITHOUT ROWID;
 """
-_SETTLEMENT: Final = "id, run, device, method, reply, code, reason"
+_SETTLEMENT: Final = "id, run, device, method, batch, reply, code, reason"
 
 
 class SqliteJournal:
@@ -77,7 +93,7 @@ class SqliteJournal:
     """
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(path, _SCHEMA, version=2)
+        self._database = Database(path, _SCHEMA, version=3)
 
     async def record(self, entries: Sequence[Entry], *, at: float) -> None:
         """Keep all entries or none; durable on return."""
@@ -91,6 +107,19 @@ class SqliteJournal:
     async def recall(self) -> Memory:
         """Return what to go on with."""
         return await self._database.run(_recall)
+
+    async def tally(self, run: str) -> Tally:
+        """Count how the exchanges of a run ended."""
+
+        def query(connection: sqlite3.Connection) -> Tally:
+            ok, failed, late = connection.execute(
+                "SELECT total(is_good = 1), total(is_good = 0), total(is_good IS NULL)"
+                " FROM commands WHERE run = ? AND settled_at IS NOT NULL",
+                (run,),
+            ).fetchone()
+            return Tally(int(ok), int(failed), int(late))
+
+        return await self._database.run(query)
 
     async def settlements(self, ids: Sequence[str]) -> Sequence[Settlement]:
         """Return the settlements of those of these commands that are settled."""
@@ -106,10 +135,37 @@ class SqliteJournal:
 
         return await self._database.run(query)
 
+    async def history(self, run: str) -> History:
+        """Return what a run asked and was told."""
+
+        def query(connection: sqlite3.Connection) -> History:
+            commands = connection.execute(
+                "SELECT body FROM commands WHERE run = ? ORDER BY seq", (run,)
+            )
+            phases = connection.execute(
+                "SELECT phase, ids, number FROM phases WHERE run = ? ORDER BY number", (run,)
+            )
+            rosters = connection.execute(
+                "SELECT devices FROM rosters WHERE run = ? ORDER BY call", (run,)
+            )
+            devices = [device for (text,) in rosters for device in json.loads(text)]
+            return History(
+                tuple(Command.from_body(body) for (body,) in commands),
+                tuple(_phase(run, *row) for row in phases),
+                tuple(dict.fromkeys(devices)),
+            )
+
+        return await self._database.run(query)
+
     async def phase(self, run: str, phase: str) -> PhaseRecord | None:
         """Return how a phase closed, if it did."""
-        ids = await self._list("SELECT ids FROM phases WHERE run = ? AND phase = ?", run, phase)
-        return None if ids is None else PhaseRecord(run, phase, ids)
+
+        def query(connection: sqlite3.Connection) -> PhaseRecord | None:
+            sql = "SELECT phase, ids, number FROM phases WHERE run = ? AND phase = ?"
+            row = connection.execute(sql, (run, phase)).fetchone()
+            return None if row is None else _phase(run, *row)
+
+        return await self._database.run(query)
 
     async def roster(self, run: str, call: int) -> RosterRecord | None:
         """Return what the app was told at its nth question for the fleet, if it asked."""
@@ -139,10 +195,13 @@ def _write(connection: sqlite3.Connection, entry: Entry, at: float) -> None:  # 
     match entry:
         case gateway_effects.RecordCommands():
             _write_commands(connection, entry, at)
+        case gateway_effects.RecordTerms(batch, terms):
+            _write_terms(connection, batch, terms)
         case gateway_effects.RecordReply(reply):
             connection.execute(
-                "UPDATE commands SET settled_at = ?, reply = ? WHERE id = ? AND settled_at IS NULL",
-                (at, reply.to_bytes(), reply.id),
+                "UPDATE commands SET settled_at = ?, reply = ?, is_good = ?"
+                " WHERE id = ? AND settled_at IS NULL",
+                (at, reply.to_bytes(), reply.failure is None, reply.id),
             )
         case gateway_effects.RecordMissing(command, failure):
             connection.execute(
@@ -155,9 +214,10 @@ def _write(connection: sqlite3.Connection, entry: Entry, at: float) -> None:  # 
                 "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)",
                 (entry.run, entry.number, entry.epoch, entry.state, dumps(entry.to_json())),
             )
-        case PhaseRecord(run, phase, ids):
+        case PhaseRecord(run, phase, ids, number):
             connection.execute(
-                "INSERT OR IGNORE INTO phases VALUES (?, ?, ?)", (run, phase, dumps(ids))
+                "INSERT OR IGNORE INTO phases VALUES (?, ?, ?, ?, ?)",
+                (run, phase, dumps(ids), number, at),
             )
         case RosterRecord(run, call, devices):
             connection.execute(
@@ -176,23 +236,18 @@ def _write(connection: sqlite3.Connection, entry: Entry, at: float) -> None:  # 
 def _write_commands(
     connection: sqlite3.Connection, entry: gateway_effects.RecordCommands, at: float
 ) -> None:
+    _write_terms(connection, entry.batch, entry.terms)
     connection.executemany(
-        "INSERT OR IGNORE INTO commands"
-        " (id, run, device, method, body, deadline, waits_for_offline, asked_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            (
-                c.id,
-                c.run,
-                c.client,
-                c.method,
-                c.to_body(),
-                entry.deadline,
-                entry.waits_for_offline,
-                at,
-            )
-            for c in entry.commands
-        ),
+        "INSERT OR IGNORE INTO commands (id, run, device, method, batch, body, asked_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        ((c.id, c.run, c.client, c.method, entry.batch, c.to_body(), at) for c in entry.commands),
+    )
+
+
+def _write_terms(connection: sqlite3.Connection, batch: str, terms: Terms) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?, ?)",
+        (batch, terms.deadline, terms.waits_for_offline, terms.quorum, terms.minimum),
     )
 
 
@@ -214,17 +269,26 @@ def _write_presence(connection: sqlite3.Connection, entry: Presence) -> None:
 def _recall(connection: sqlite3.Connection) -> Memory:
     records = connection.execute("SELECT record FROM runs")
     runs = tuple(RunRecord.from_json(json.loads(row[0])) for row in records)
-    of_open = "FROM commands WHERE run IN (SELECT run FROM runs WHERE state = 'open')"
+    of_open = (
+        "FROM commands JOIN batches USING (batch)"
+        " WHERE run IN (SELECT run FROM runs WHERE state = 'open')"
+    )
     opened = connection.execute(
-        f"SELECT body, deadline, waits_for_offline, asked_at {of_open} AND settled_at IS NULL"
+        "SELECT body, batch, deadline, waits_for_offline, quorum, minimum, asked_at"
+        f" {of_open} AND settled_at IS NULL ORDER BY seq"
     )
     settled = connection.execute(f"SELECT {_SETTLEMENT} {of_open} AND settled_at IS NOT NULL")
     presences = connection.execute("SELECT * FROM presences")
     return Memory(
         runs=tuple(sorted(runs, key=lambda run: run.number)),
         open=tuple(
-            OpenExchange(Command.from_body(body), deadline, bool(waits), asked_at)
-            for body, deadline, waits, asked_at in opened
+            OpenExchange(
+                Command.from_body(body),
+                batch,
+                Terms(deadline, bool(waits), quorum, minimum),
+                asked_at,
+            )
+            for body, batch, deadline, waits, quorum, minimum, asked_at in opened
         ),
         settled=tuple(_settlement(row) for row in settled),
         presences=tuple(_presence(row) for row in presences),
@@ -233,13 +297,18 @@ def _recall(connection: sqlite3.Connection) -> Memory:
     )
 
 
+def _phase(run: str, phase: str, ids: str, number: int) -> PhaseRecord:
+    return PhaseRecord(run, phase, tuple(json.loads(ids)), number)
+
+
 def _settlement(row: tuple[object, ...]) -> Settlement:
-    id_, run, device, method, reply, code, reason = row
+    id_, run, device, method, batch, reply, code, reason = row
     return Settlement(
         str(id_),
         str(run),
         str(device),
         cast("Method", method),
+        str(batch),
         None if reply is None else Reply.from_bytes(cast("bytes", reply)),
         None if reply is not None else Failure(cast("int", code), str(reason)),
     )

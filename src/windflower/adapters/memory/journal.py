@@ -1,13 +1,14 @@
 """A gateway's journal in dictionaries: it remembers as long as the process lives."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from windflower.core import gateway_effects
 from windflower.core.roster import Presence
 from windflower.ports import (
     Entry,
     EpochRecord,
+    History,
     Memory,
     OpenExchange,
     PhaseRecord,
@@ -15,6 +16,7 @@ from windflower.ports import (
     RosterRecord,
     RunRecord,
     Settlement,
+    Tally,
 )
 from windflower.wire.messages import Failure, Reply
 
@@ -42,12 +44,16 @@ class MemoryJournal:
         for entry in entries:
             self._write(entry, at)
 
-    def _write(self, entry: Entry, at: float) -> None:  # noqa: C901 - one case a kind
+    def _write(self, entry: Entry, at: float) -> None:  # noqa: C901, PLR0912 - one case a kind
         match entry:
-            case gateway_effects.RecordCommands(commands, deadline, waits):
+            case gateway_effects.RecordCommands(commands, batch, terms):
                 for command in commands:
-                    opened = OpenExchange(command, deadline, waits, at)
+                    opened = OpenExchange(command, batch, terms, at)
                     self._rows.setdefault(command.id, _Row(opened))
+            case gateway_effects.RecordTerms(batch, terms):
+                for row in self._rows.values():
+                    if row.opened.batch == batch:
+                        row.opened = replace(row.opened, terms=terms)
             case gateway_effects.RecordReply(reply):
                 self._settle(reply.id, reply=reply)
             case gateway_effects.RecordMissing(command, failure):
@@ -76,7 +82,9 @@ class MemoryJournal:
         if row is not None and row.settlement is None:
             command = row.opened.command
             row.settlement = Settlement(
-                id_, command.run, command.client, command.method, reply, failure
+                *(id_, command.run, command.client, command.method, row.opened.batch),
+                reply,
+                failure,
             )
 
     async def recall(self) -> Memory:
@@ -91,6 +99,26 @@ class MemoryJournal:
             last_number=max((run.number for run in self._runs.values()), default=0),
             last_epoch=self._last_epoch,
         )
+
+    async def history(self, run: str) -> History:
+        """Return what a run asked and was told."""
+        commands = (row.opened.command for row in self._rows.values())
+        phases = (p for p in self._phases.values() if p.run == run)
+        rosters = (r for r in self._rosters.values() if r.run == run)
+        devices = (device for roster in rosters for device in roster.devices)
+        return History(
+            tuple(c for c in commands if c.run == run),
+            tuple(sorted(phases, key=lambda phase: phase.number)),
+            tuple(dict.fromkeys(devices)),
+        )
+
+    async def tally(self, run: str) -> Tally:
+        """Count how the exchanges of a run ended."""
+        settled = [s for s in (row.settlement for row in self._rows.values()) if s is not None]
+        mine = [s for s in settled if s.run == run]
+        ok = sum(s.is_good for s in mine)
+        late = sum(s.reply is None for s in mine)
+        return Tally(ok, len(mine) - ok - late, late)
 
     async def settlements(self, ids: Sequence[str]) -> Sequence[Settlement]:
         """Return the settlements of those of these commands that are settled."""

@@ -1,0 +1,225 @@
+"""A run that is killed at any call to its gateway, and begun again, ends with the same bits."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from windflower.adapters.memory.events import EventList
+from windflower.errors import RunDiverged
+from windflower.flower.app_folder import AppFolder, ConfigValue
+from windflower.flower.execution import Outcome, execute
+from windflower.gateway.desk import Desk
+from windflower.gateway.line import LoopLine
+from windflower.pipeline.in_memory import (
+    MemoryRequest,
+    memory_fleet,
+    open_in_memory,
+    private_modules,
+)
+from windflower.ports import RunRecord
+
+APPS = Path(__file__).parents[1] / "apps"
+DEVICES = 5
+EQUAL = (
+    "FedAvg", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad", "FedProx", "QFedAvg", "FedMedian",
+    "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan", "DPServerFixed", "DPServerAdaptive",
+)  # fmt: skip
+
+
+class Killed(BaseException):
+    """The run's process is gone; no app catches this."""
+
+
+class MortalLine(LoopLine):
+    """A line whose run is killed before its nth call."""
+
+    def __init__(self, desk: Desk, loop: asyncio.AbstractEventLoop, *, dies_at: int) -> None:
+        super().__init__(desk, loop)
+        self.calls = 0
+        self._dies_at = dies_at
+
+    def _wait(self, call: Any) -> Any:  # noqa: ANN401 - any call
+        self.calls += 1
+        if self.calls == self._dies_at:
+            call.close()
+            raise Killed
+        return super()._wait(call)
+
+
+@dataclass
+class Fleet:
+    """A fleet in this process, for one run that is executed more than once."""
+
+    request: MemoryRequest
+    folder: Path
+    desk: Desk
+    events: EventList
+    lines: list[MortalLine] = field(default_factory=list)
+
+    async def begin(self) -> RunRecord:
+        return await open_in_memory(self.request, self.folder, self.desk)
+
+    async def execute(self, run: RunRecord, *, dies_at: int = 0) -> Outcome | None:
+        """Execute the run once; None where it was killed."""
+        line = MortalLine(self.desk, asyncio.get_running_loop(), dies_at=dies_at)
+        self.lines.append(line)
+
+        def work() -> Outcome | None:
+            try:
+                return execute(self.request.app, line, run, scratch=self.folder)
+            except Killed:
+                return None
+
+        with private_modules(self.request.app):
+            return await asyncio.to_thread(work)
+
+    async def end(self, run: RunRecord, outcome: Outcome) -> str:
+        """End the run; return its model's hash."""
+        summary = outcome.save(self.folder / "result")
+        await self.desk.end_run(run.run, success=True, reason="it ended", result=summary)
+        return str(summary.get("model-hash")) + str(summary["metrics"])
+
+    def works(self) -> int:
+        return len(self.events.of("reply-accepted"))
+
+
+@asynccontextmanager
+async def fleet(folder: Path, app: str, **config: ConfigValue) -> AsyncIterator[Fleet]:
+    folder.mkdir(exist_ok=True)
+    request = MemoryRequest(
+        app=AppFolder.read(APPS / app),
+        node_configs={
+            f"device-{i}": f"partition-id={i} num-partitions={DEVICES}" for i in range(DEVICES)
+        },
+        config=dict(config),
+        seed=7,
+    )
+    events = EventList()
+    async with memory_fleet(request, folder, events) as desk:
+        yield Fleet(request, folder, desk, events)
+
+
+async def undisturbed(folder: Path, app: str, **config: ConfigValue) -> tuple[str, int, int]:
+    """Return the hash, the calls and the replies of a run that nothing happens to."""
+    async with fleet(folder, app, **config) as calm:
+        run = await calm.begin()
+        outcome = await calm.execute(run)
+        assert outcome is not None
+        return await calm.end(run, outcome), calm.lines[0].calls, calm.works()
+
+
+async def killed_at_every_call(
+    folder: Path, app: str, **config: ConfigValue
+) -> list[tuple[str, int]]:
+    """Return the hash and the replies of one run for each call before which it may be killed."""
+    _, calls, _ = await undisturbed(folder / "calm", app, **config)
+    endings = []
+    for dies_at in range(1, calls + 1):
+        async with fleet(folder / str(dies_at), app, **config) as disturbed:
+            run = await disturbed.begin()
+            assert await disturbed.execute(run, dies_at=dies_at) is None
+            run = await disturbed.desk.resume_run(run.run)
+            outcome = await disturbed.execute(run)
+            assert outcome is not None
+            endings.append((await disturbed.end(run, outcome), disturbed.works()))
+    return endings
+
+
+@pytest.mark.parametrize("name", EQUAL)
+async def test_a_strategy_ends_with_the_same_bits_wherever_it_is_killed(
+    tmp_path: Path, name: str
+) -> None:
+    short: dict[str, ConfigValue] = {"strategy": name, "num-server-rounds": 2}
+    hash_, _, works = await undisturbed(tmp_path / "twin", "strategies", **short)
+    endings = await killed_at_every_call(tmp_path, "strategies", **short)
+
+    assert 8 <= len(endings)
+    assert {(hash_, works)} == set(endings)  # and nothing was trained twice
+
+
+async def test_a_legacy_app_ends_with_the_same_bits_wherever_it_is_killed(tmp_path: Path) -> None:
+    hash_, _, works = await undisturbed(tmp_path / "twin", "legacy")
+    endings = await killed_at_every_call(tmp_path, "legacy")
+
+    assert {(hash_, works)} == set(endings)
+
+
+async def test_a_hand_driven_app_goes_on_wherever_it_is_killed(tmp_path: Path) -> None:
+    """What it mixed in is told again in the order in which it came; nothing is trained twice."""
+    for dies_at in (1, 2, 3, 5, 8, 13, 21):
+        async with fleet(tmp_path / str(dies_at), "mixing") as disturbed:
+            run = await disturbed.begin()
+            first = await disturbed.execute(run, dies_at=dies_at)
+            while first is None:
+                run = await disturbed.desk.resume_run(run.run)
+                first = await disturbed.execute(run)
+            await disturbed.end(run, first)
+
+            assert DEVICES * 3 == disturbed.works()
+
+
+async def test_a_run_is_resumed_as_often_as_it_is_killed(tmp_path: Path) -> None:
+    hash_, calls, works = await undisturbed(tmp_path / "twin", "strategies")
+    async with fleet(tmp_path / "disturbed", "strategies") as disturbed:
+        run = await disturbed.begin()
+        for dies_at in range(1, calls + 1):
+            assert await disturbed.execute(run, dies_at=dies_at) is None
+            run = await disturbed.desk.resume_run(run.run)
+        outcome = await disturbed.execute(run)
+        assert outcome is not None
+
+        assert (hash_, works) == (await disturbed.end(run, outcome), disturbed.works())
+
+
+async def killed_in_round_two(disturbed: Fleet) -> RunRecord:
+    run = await disturbed.begin()
+    assert await disturbed.execute(run, dies_at=7) is None
+    return run
+
+
+@pytest.mark.parametrize("whim", ["clock", "entropy"])
+async def test_an_app_that_asks_for_something_else_is_stopped_and_told_what(
+    tmp_path: Path, whim: str
+) -> None:
+    async with fleet(tmp_path, "strategies", whim=whim) as disturbed:
+        run = await killed_in_round_two(disturbed)
+        run = await disturbed.desk.resume_run(run.run)
+        key = {"clock": "started-at", "entropy": "token"}[whim]
+        with pytest.raises(
+            RunDiverged, match=rf"device-\d \(train, .*'{key}' in 'config' is .*was"
+        ):
+            await disturbed.execute(run)
+
+        assert "open" == disturbed.desk.run(run.run).state
+
+
+async def test_a_lenient_run_accepts_other_values_in_phases_that_are_closed(
+    tmp_path: Path,
+) -> None:
+    async with fleet(tmp_path, "strategies", whim="clock") as disturbed:
+        run = await killed_in_round_two(disturbed)
+        before = disturbed.works()
+        run = await disturbed.desk.resume_run(run.run, is_lenient=True)
+        outcome = await disturbed.execute(run)
+        assert outcome is not None
+        await disturbed.end(run, outcome)
+
+        assert 0 < before < disturbed.works()
+
+
+async def test_a_run_that_was_begun_again_is_not_served_under_its_old_epoch(
+    tmp_path: Path,
+) -> None:
+    async with fleet(tmp_path, "strategies") as disturbed:
+        run = await disturbed.begin()
+        again = await disturbed.desk.resume_run(run.run)
+
+        assert again.epoch > run.epoch
+        assert again == disturbed.desk.begin(run.run, again.epoch)
+        with pytest.raises(RunDiverged, match="begun again elsewhere"):
+            disturbed.desk.begin(run.run, run.epoch)
