@@ -21,7 +21,7 @@ from windflower.adapters.local.event_file import EventFile
 from windflower.adapters.local.files import write_durably
 from windflower.adapters.local.fleet_link import MqttFleetLink
 from windflower.adapters.local.http_server import HttpServer
-from windflower.adapters.local.journal import SqliteJournal
+from windflower.adapters.local.journal import open_journal
 from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.tcp_ports import RememberedPort
 from windflower.core.events import BrokerStarted, GatewayStarted
@@ -173,7 +173,7 @@ async def _gateway(
         fleet=hashlib.sha256(signer.public_key.encode()).hexdigest()[:12],
         topics=Topics(settings.topic_prefix),
     )
-    journal = SqliteJournal(state.journal)
+    journal = open_journal(state.journal)
     clock = SystemClock()
     events = EventFile(state.events)
     feed = Feed(events)

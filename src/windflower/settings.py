@@ -90,7 +90,8 @@ def load_settings(**given: object) -> Settings:
     """
     flags = {key: value for key, value in given.items() if value is not None}
     try:
-        return Settings(**flags)  # type: ignore[arg-type]
+        settings = Settings(**flags)  # type: ignore[arg-type]
+        return settings.model_copy(update={"state": settings.state.expanduser().absolute()})
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else "settings"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from samples import RUN, RUN_RECORD, TERMS, command, failed, reply
 
-from windflower.adapters.local.journal import SqliteJournal
+from windflower.adapters.local.journal import open_journal
 from windflower.adapters.memory.journal import MemoryJournal
 from windflower.core.gateway_effects import (
     RecordCommands,
@@ -26,7 +26,7 @@ Reopen = Callable[[], Journal]
 @pytest.fixture(params=["memory", "local"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Reopen:
     if request.param == "local":
-        return lambda: SqliteJournal(tmp_path / "journal.db")
+        return lambda: open_journal(tmp_path / "journal.db")
     journal = MemoryJournal()
     return lambda: journal
 

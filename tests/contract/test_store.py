@@ -106,6 +106,7 @@ async def test_below_the_floor_nothing_is_left(reopen: Reopen) -> None:
     store = reopen()
     await store.open()
     await store.carry_out([KeepCommand(old), KeepReply(reply(old), 1)], b"old")
+    store.update(old.id).write_bytes(b"update")
     await store.carry_out([KeepCommand(new), KeepReply(reply(new), 2)], b"new")
     await store.carry_out([ForgetBelow(2)], None)
     again = reopen()
@@ -114,6 +115,7 @@ async def test_below_the_floor_nothing_is_left(reopen: Reopen) -> None:
     assert ([new.id], 2) == ([row.command.id for row in kept], floor)
     assert await again.state(old.run) is None
     assert b"new" == await again.state(new.run)
+    assert not store.update(old.id).exists()
 
 
 async def test_only_work_that_begins_counts_as_a_start(reopen: Reopen) -> None:

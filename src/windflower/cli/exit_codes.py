@@ -6,6 +6,8 @@ from windflower import errors
 
 TABLE: Final[tuple[tuple[type[errors.WindflowerError], str], ...]] = (
     (errors.NotEnoughDevices, "fewer devices than needed were online: start more, or wait"),
+    (errors.RunDiverged, "a run that was begun again asks for something else: mend the app"),
+    (errors.RunSuspended, "the run stopped and nothing is lost: go on with --resume"),
     (errors.RunError, "the run ended without its result: its reason is in the last line"),
     (errors.AppError, "the Flower app cannot be run: the message says what to mend"),
     (errors.ConfigError, "a setting is wrong: the message names it"),

@@ -51,6 +51,7 @@ BrokerOption = Annotated[
         "--broker", help="An MQTT broker: mqtt://host:1883 or mqtts://user:password@host."
     ),
 ]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run, as `runs` lists it.")]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", min=0, help="What all random sources derive from.")
 ]
@@ -226,6 +227,40 @@ def list_devices(
     from windflower.settings import load_settings  # noqa: PLC0415
 
     show_devices(load_settings(state=state).state, limit=limit, is_json=output is Format.JSON)
+
+
+@app.command("runs")
+def list_runs(state: StateOption = None, output: FormatOption = Format.DEFAULT) -> None:
+    """List runs, the latest first; no gateway is needed."""
+    from windflower.cli.runs import show_runs  # noqa: PLC0415
+
+    _finish(show_runs(_state(state), is_json=output is Format.JSON), output)
+
+
+@app.command()
+def report(
+    run: RunArgument, state: StateOption = None, output: FormatOption = Format.DEFAULT
+) -> None:
+    """Show what a run asked, who answered, and what it came to; no gateway is needed."""
+    from windflower.cli.runs import show_report  # noqa: PLC0415
+
+    _finish(show_report(_state(state), run, is_json=output is Format.JSON), output)
+
+
+@app.command()
+def verify(
+    run: RunArgument, state: StateOption = None, output: FormatOption = Format.DEFAULT
+) -> None:
+    """Recompute a finished run's arrays from its journal and compare; no gateway is needed."""
+    from windflower.cli.runs import show_verdict  # noqa: PLC0415
+
+    _finish(show_verdict(_state(state), run, is_json=output is Format.JSON), output)
+
+
+def _state(given: Path | None) -> Path:
+    from windflower.settings import load_settings  # noqa: PLC0415
+
+    return load_settings(state=given).state
 
 
 def _finish(work: Coroutine[Any, Any, dict[str, Any]], output: Format) -> None:

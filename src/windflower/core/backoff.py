@@ -11,4 +11,4 @@ def wait_s(failures: int) -> float:
 
     Deterministic; whoever fears a herd adds chance outside of the core.
     """
-    return float(min(FIRST_S * 2 ** max(failures - 1, 0), LONGEST_S))
+    return float(min(FIRST_S * 2 ** min(max(failures - 1, 0), 10), LONGEST_S))

@@ -45,6 +45,9 @@ from windflower.wire.messages import Cause, Command, Control, Failure, Heartbeat
 FETCHES: Final = 20
 """After so many failed downloads in a row a command is answered with a failure."""
 
+MOVED: Final = 3
+"""After so many failed transfers in a row the blob store may have moved: other grants may help."""
+
 STARTS: Final = 3
 """A command that was begun so often without an end has killed its device: it is given up."""
 
@@ -87,6 +90,11 @@ class _Task:
     retry_at: float | None = None
     is_starved: bool = False
     is_moving: bool = False
+
+    @property
+    def wants_grants(self) -> bool:
+        """Whether other grants may help: these are dead, or lead where nobody answers."""
+        return self.is_starved or self.failures >= MOVED
 
     def renew(self, grants: Iterable[Grant]) -> None:
         """Take newer grants; they end a wait for them."""
@@ -434,7 +442,7 @@ class Duty:
             running=running[0] if running else None,
             queued=tuple(t.command.id for t in tasks if t.stage in ("waiting", "uploading"))[:IDS],
             outbox=tuple(t.command.id for t in tasks if t.stage == "answered")[:IDS],
-            need=tuple(t.command.id for t in tasks if t.is_starved)[:IDS],
+            need=tuple(t.command.id for t in tasks if t.wants_grants)[:IDS],
             floor=self._floor,
         )
 

@@ -92,6 +92,8 @@ def execute(app: AppFolder, line: RunLine, run: RunRecord, *, scratch: Path) -> 
         raise grid.stopped
     if watcher.results:
         outcome.arrays = watcher.results[-1].arrays
+    elif outcome.arrays is None:
+        outcome.arrays = next(iter(context.state.array_records.values()), None)
     return outcome
 
 

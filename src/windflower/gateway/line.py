@@ -21,6 +21,7 @@ from windflower.gateway.line_json import (
     settlement_from_json,
     values_to_json,
 )
+from windflower.gateway.recorded import RecordedDesk
 from windflower.ports import RunRecord, Settlement, Tally
 from windflower.wire.blobs import BlobRef
 from windflower.wire.frames import frame, read_frame
@@ -79,7 +80,7 @@ class RunLine(Protocol):
 class LoopLine:
     """A line to a desk in the same process, whose event loop runs in another thread."""
 
-    def __init__(self, desk: Desk, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, desk: Desk | RecordedDesk, loop: asyncio.AbstractEventLoop) -> None:
         self._desk = desk
         self._loop = loop
 

@@ -37,7 +37,8 @@ class Progress:
             case "reply-accepted" | "reply-failed" | "reply-missing":
                 self._waiting.discard(line["device"])
                 self._answered += 1
-            case "round-measured" if line["stage"] == "evaluate":
+            case "round-measured" if line["stage"] == "evaluate" and line["round"] > self._round:
+                # A run that was begun again measures its first rounds once more.
                 self._round, self._metrics = line["round"], line["metrics"]
             case "device-lost":
                 self._lost.add(line["device"])
@@ -64,10 +65,10 @@ class Progress:
 
     def say_plainly(self, line: dict[str, Any]) -> None:
         """Without a terminal: one line a round, and what is news."""
-        before = len(self._news)
+        news, rounds = len(self._news), self._round
         self.take(line)
-        for item in self._news[before:]:
+        for item in self._news[news:]:
             sys.stderr.write(f"  {item}\n")
-        if line["event"] == "round-measured" and line["stage"] == "evaluate":
+        if self._round > rounds:
             numbers = ", ".join(f"{k} {v:.3f}" for k, v in line["metrics"].items())
             sys.stderr.write(f"round {line['round']}/{self._rounds}: {numbers}\n")

@@ -61,3 +61,15 @@ async def test_a_file_of_another_format_is_refused_with_what_to_do(tmp_path: Pat
 
     with pytest.raises(StoreUnavailable, match=r"format 1, this one reads 2.*move the folder away"):
         Database(tmp_path / "db", SCHEMA, version=2)
+
+
+def test_a_process_that_dies_while_it_makes_the_file_leaves_none_that_is_refused(
+    tmp_path: Path,
+) -> None:
+    """The tables and their number are one commit: with only the first, the second open fails."""
+    with sqlite3.connect(tmp_path / "db") as connection:
+        connection.execute("PRAGMA journal_mode=WAL")  # as far as a first start may have come
+
+    Database(tmp_path / "db", SCHEMA, version=3)
+    with sqlite3.connect(tmp_path / "db") as connection:
+        assert (3,) == connection.execute("PRAGMA user_version").fetchone()

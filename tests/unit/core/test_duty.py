@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from samples import command, content, reply
 
+from windflower.core.backoff import wait_s
 from windflower.core.device_effects import (
     Beat,
     Effect,
@@ -164,3 +165,20 @@ def test_a_paused_gateway_neither_acknowledges_nor_cancels_what_its_successor_as
 
     assert [] == device.controlled(Control("d1", "ack", (first.id,), epoch=1), (), 3.0)
     assert [] == device.controlled(Control("d1", "cancel", (second.id,), epoch=1), (), 3.0)
+
+
+def test_an_upload_that_reaches_nobody_asks_for_another_address_and_goes_on_trying() -> None:
+    asked, device = command(), duty()
+    device.ordered(asked, (put_grant(asked),), 0.0)
+    device.worked(asked.id, LARGE, worked_s=1.0, now=1.0)
+    device.upload_failed(asked.id, "unreachable", 1.0)
+    device.upload_failed(asked.id, "unreachable", 2.0)
+    device.upload_failed(asked.id, "unreachable", 3.0)
+    effects = device.tick(120.0)
+
+    assert [(asked.id,)] == [beat.need for beat in effects if isinstance(beat, Beat)]
+    assert 1 == len(of_kind(effects, Upload))
+
+
+def test_waiting_has_no_end_after_which_it_breaks() -> None:
+    assert 30.0 == wait_s(1025) == wait_s(10**6)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import quote
 
-from windflower.adapters.local.database import Database
+from windflower.adapters.local.database import Database, DatabaseReader
 from windflower.adapters.local.files import digest_of, make_durable, move_durably
 from windflower.errors import BlobNotFound
 from windflower.wire.blobs import BlobRef, Grant
@@ -29,12 +29,43 @@ from windflower.wire.content import blob_ref
 SMALL_BYTES: Final = 1 << 20
 """A larger upload is a file of its own."""
 
+_VERSION: Final = 1
 _NUMBERS_CHARS: Final = 40
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS blobs (
     key TEXT PRIMARY KEY, digest TEXT NOT NULL, data BLOB NOT NULL
 ) WITHOUT ROWID;
 """
+
+
+class BlobReader:
+    """Blobs of a folder, for looking only: its gateway may be at work meanwhile.
+
+    Args:
+        folder: where they are kept.
+        scratch: where `fetch` writes what has no file of its own.
+    """
+
+    def __init__(self, folder: Path, *, scratch: Path) -> None:
+        self._folder = folder
+        self._scratch = scratch
+        self._small = DatabaseReader(folder / "small.db", version=_VERSION)
+
+    async def fetch(self, key: str) -> Path:
+        """Return a local file with the bytes; raises BlobNotFound."""
+        path = path_of(self._folder, key)
+        if path.exists():
+            return path
+        data = await self._small.run(lambda connection: _row(connection, key))
+        if data is None:
+            raise BlobNotFound(f"no blob {key}")
+        view = self._scratch / path.name
+        view.write_bytes(data)
+        return view
+
+    async def close(self) -> None:
+        """Let go of what is open."""
+        await self._small.close()
 
 
 class BlobFolder:
@@ -57,7 +88,7 @@ class BlobFolder:
             place.mkdir(parents=True, exist_ok=True)
             for leftover in place.iterdir():
                 leftover.unlink()
-        self._small = Database(folder / "small.db", _SCHEMA, version=1)
+        self._small = Database(folder / "small.db", _SCHEMA, version=_VERSION)
 
     async def close(self) -> None:
         """Let go of what is open."""
@@ -116,8 +147,7 @@ class BlobFolder:
 
     def path(self, key: str) -> Path:
         """Return where the file of a key is, if it has one."""
-        name = hashlib.sha256(key.encode()).hexdigest()
-        return self._folder / name[:2] / name
+        return path_of(self._folder, key)
 
     def is_granted(self, method: str, key: str, *, size: str, expires: str, given: str) -> bool:
         """Return whether a request carries a signature that we made, still in time."""
@@ -171,11 +201,7 @@ class BlobFolder:
         return True
 
     async def _row(self, key: str) -> bytes | None:
-        def query(connection: sqlite3.Connection) -> bytes | None:
-            row = connection.execute("SELECT data FROM blobs WHERE key = ?", (key,)).fetchone()
-            return None if row is None else bytes(row[0])
-
-        return await self._small.run(query)
+        return await self._small.run(lambda connection: _row(connection, key))
 
     def _view(self, key: str) -> Path:
         return self._views / hashlib.sha256(key.encode()).hexdigest()
@@ -183,3 +209,14 @@ class BlobFolder:
     def _sign(self, method: str, key: str, size_bytes: int, expires: int) -> str:
         text = f"{method}\n{key}\n{size_bytes}\n{expires}".encode()
         return hmac.new(self._secret, text, hashlib.sha256).hexdigest()
+
+
+def path_of(folder: Path, key: str) -> Path:
+    """Return where the file of a key is, if it has one."""
+    name = hashlib.sha256(key.encode()).hexdigest()
+    return folder / name[:2] / name
+
+
+def _row(connection: sqlite3.Connection, key: str) -> bytes | None:
+    row = connection.execute("SELECT data FROM blobs WHERE key = ?", (key,)).fetchone()
+    return None if row is None else bytes(row[0])

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 from windflower.errors import StoreUnavailable
 
@@ -40,8 +41,10 @@ class Database:
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")
         _check_version(self._connection, path, version)
-        self._connection.executescript(schema)
-        self._connection.execute(f"PRAGMA user_version={version}")
+        # One transaction: tables without their number would look like another release's for ever.
+        self._connection.executescript(
+            f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version={version}; COMMIT;"
+        )
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name=f"sqlite {path.name}", daemon=True)
         self._thread.start()
@@ -103,6 +106,37 @@ class Database:
         problem = StoreUnavailable(f"{self._path} cannot be written: {error}")
         problem.__cause__ = error
         return problem
+
+
+class DatabaseReader:
+    """An existing SQLite file, for looking only: its owner may be at work meanwhile.
+
+    Args:
+        path: the file.
+        version: the schema's number.
+
+    Raises:
+        StoreUnavailable: there is no such file, or it has a schema of another number.
+    """
+
+    def __init__(self, path: Path, *, version: int) -> None:
+        self._path = path
+        try:
+            self._connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+        except sqlite3.OperationalError as error:
+            raise StoreUnavailable(f"{path} cannot be read: {error}") from error
+        _check_version(self._connection, path, version)
+
+    async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a query; raises StoreUnavailable where it would change something."""
+        try:
+            return query(self._connection)
+        except sqlite3.OperationalError as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+
+    async def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
 
 
 def _check_version(connection: sqlite3.Connection, path: Path, version: int) -> None:

@@ -127,17 +127,17 @@ class DeviceStore:
             # The update's file was synced by the worker; that it has a name is the folder's.
             await asyncio.to_thread(make_durable, self._shared.updates)
         if storing:
-            await self._shared.database.run(lambda c: self._store_all(c, storing, state))
-        for effect in storing:
-            if isinstance(effect, device_effects.Forget | device_effects.Drop):
-                self._drop_updates(effect.ids)
+            gone = await self._shared.database.run(lambda c: self._store_all(c, storing, state))
+            self._drop_updates(gone)
 
     def _store_all(
         self,
         connection: sqlite3.Connection,
         effects: Iterable[device_effects.Effect],
         state: bytes | None,
-    ) -> None:
+    ) -> list[str]:
+        """Store, and return the commands whose updates nobody waits for any more."""
+        gone: list[str] = []
         for effect in effects:
             match effect:
                 case device_effects.KeepCommand():
@@ -148,12 +148,15 @@ class DeviceStore:
                     self._keep_start(connection, effect.id)
                 case device_effects.Forget():
                     self._forget(connection, effect.ids, None)
+                    gone += effect.ids
                 case device_effects.Drop():
                     self._forget(connection, effect.ids, effect.epoch)
+                    gone += effect.ids
                 case device_effects.ForgetBelow():
-                    self._forget_below(connection, effect.number)
+                    gone += self._forget_below(connection, effect.number)
                 case _:
                     pass
+        return gone
 
     def _keep_start(self, connection: sqlite3.Connection, id_: str) -> None:
         connection.execute(
@@ -194,13 +197,17 @@ class DeviceStore:
             ((cancelled_by, self._device, id_) for id_ in ids),
         )
 
-    def _forget_below(self, connection: sqlite3.Connection, number: int) -> None:
+    def _forget_below(self, connection: sqlite3.Connection, number: int) -> list[str]:
+        over = connection.execute(
+            "SELECT id FROM commands WHERE device = ? AND number < ?", (self._device, number)
+        ).fetchall()
         for table in ("commands", "states"):
             connection.execute(
                 f"DELETE FROM {table} WHERE device = ? AND number < ?",  # noqa: S608 - two constants
                 (self._device, number),
             )
         _set_fact(connection, self._device, "floor", str(number))
+        return [str(id_) for (id_,) in over]
 
     async def state(self, run: str) -> bytes | None:
         """Return the app's state on this device, as the worker wrote it."""

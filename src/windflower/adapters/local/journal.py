@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, cast
 
-from windflower.adapters.local.database import Database
+from windflower.adapters.local.database import Database, DatabaseReader
 from windflower.core import gateway_effects
 from windflower.core.policy import Terms
 from windflower.core.roster import Presence
+from windflower.errors import StoreUnavailable
 from windflower.ports import (
     Entry,
     EpochRecord,
@@ -82,18 +83,35 @@ CREATE TABLE IF NOT EXISTS presences (
     labels TEXT NOT NULL
 ) WITHOUT ROWID;
 """
+_VERSION: Final = 3
 _SETTLEMENT: Final = "id, run, device, method, batch, reply, code, reason"
+
+
+def open_journal(path: Path) -> "SqliteJournal":
+    """Return a gateway's journal; the file is created where it is missing."""
+    return SqliteJournal(Database(path, _SCHEMA, version=_VERSION))
+
+
+def read_journal(path: Path) -> "SqliteJournal":
+    """Return a journal to look into, while its gateway may be at work.
+
+    Raises:
+        StoreUnavailable: there is none, or one of another release.
+    """
+    if not path.exists():
+        raise StoreUnavailable(f"there is no journal in {path.parent}: nothing was run there")
+    return SqliteJournal(DatabaseReader(path, version=_VERSION))
 
 
 class SqliteJournal:
     """The journal of one fleet.
 
     Args:
-        path: the file; created where it is missing.
+        database: the file; see `open_journal` and `read_journal`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, _SCHEMA, version=3)
+    def __init__(self, database: Database | DatabaseReader) -> None:
+        self._database = database
 
     async def record(self, entries: Sequence[Entry], *, at: float) -> None:
         """Keep all entries or none; durable on return."""
@@ -134,6 +152,10 @@ class SqliteJournal:
             return found
 
         return await self._database.run(query)
+
+    async def runs(self) -> Sequence[RunRecord]:
+        """Return all runs, in the order of their numbers."""
+        return await self._database.run(_runs)
 
     async def history(self, run: str) -> History:
         """Return what a run asked and was told."""
@@ -266,9 +288,13 @@ def _write_presence(connection: sqlite3.Connection, entry: Presence) -> None:
     )
 
 
+def _runs(connection: sqlite3.Connection) -> tuple[RunRecord, ...]:
+    records = connection.execute("SELECT record FROM runs ORDER BY number")
+    return tuple(RunRecord.from_json(json.loads(row[0])) for row in records)
+
+
 def _recall(connection: sqlite3.Connection) -> Memory:
-    records = connection.execute("SELECT record FROM runs")
-    runs = tuple(RunRecord.from_json(json.loads(row[0])) for row in records)
+    runs = _runs(connection)
     of_open = (
         "FROM commands JOIN batches USING (batch)"
         " WHERE run IN (SELECT run FROM runs WHERE state = 'open')"
@@ -280,7 +306,7 @@ def _recall(connection: sqlite3.Connection) -> Memory:
     settled = connection.execute(f"SELECT {_SETTLEMENT} {of_open} AND settled_at IS NOT NULL")
     presences = connection.execute("SELECT * FROM presences")
     return Memory(
-        runs=tuple(sorted(runs, key=lambda run: run.number)),
+        runs=runs,
         open=tuple(
             OpenExchange(
                 Command.from_body(body),

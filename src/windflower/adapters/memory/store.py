@@ -64,6 +64,9 @@ class MemoryStore:
             self.update(id_).unlink(missing_ok=True)
 
     def _forget_below(self, number: int) -> None:
+        for kept in self._kept.values():
+            if kept.command.number < number:
+                self.update(kept.command.id).unlink(missing_ok=True)
         self._kept = {i: k for i, k in self._kept.items() if k.command.number >= number}
         self._states = {r: s for r, s in self._states.items() if s[0] >= number}
         self._facts["floor"] = str(number)

@@ -1,0 +1,152 @@
+"""`windflower runs`, `report` and `verify`: what the journal holds of runs, gateway or not."""
+
+import json
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from windflower.adapters.local.journal import SqliteJournal, read_journal
+from windflower.pipeline.verification import recorded_run, recorded_runs, verify
+from windflower.ports import RunRecord, Settlement
+
+
+async def show_runs(state: Path, *, is_json: bool) -> dict[str, Any]:
+    """List runs, the latest first."""
+    runs = await recorded_runs(state)
+    if not is_json:
+        sys.stdout.write("".join(f"{_line(run)}\n" for run in runs) or "No run yet.\n")
+    return {"success": True, "runs": [_fields(run) for run in runs]}
+
+
+async def show_report(state: Path, run: str, *, is_json: bool) -> dict[str, Any]:
+    """Show what a run asked, who answered, and what it came to."""
+    record = await recorded_run(state, run)
+    journal = read_journal(state / "journal.db")
+    phases, devices = await _phases(journal, record.run)
+    await journal.close()
+    measured = list(_measured(state / "events.jsonl", record.run))
+    if not is_json:
+        sys.stdout.write("\n".join(_report(record, phases, devices, measured)) + "\n")
+    return {
+        "success": True,
+        **_fields(record),
+        "phases": phases,
+        "by-device": devices,
+        "measured": measured,
+    }
+
+
+async def show_verdict(state: Path, run: str, *, is_json: bool) -> dict[str, Any]:
+    """Recompute a run's final arrays and compare."""
+    if not is_json:
+        sys.stderr.write(f"  executing run {run} once more, on the answers in its journal\n")
+    verdict = await verify(state, run)
+    if not is_json:
+        lines = [f"recorded    {verdict.recorded}", f"recomputed  {verdict.recomputed or '-'}"]
+        lines.append(
+            "equal, bit for bit" if verdict.is_equal else f"NOT equal. {verdict.reason}".rstrip()
+        )
+        sys.stdout.write("\n".join(lines) + "\n")
+    answer: dict[str, Any] = {
+        "success": verdict.is_equal,
+        "run-id": run,
+        "model-hash": verdict.recorded,
+        "recomputed-hash": verdict.recomputed,
+    }
+    if not verdict.is_equal:
+        answer["error-type"] = verdict.error or "RunDiverged"
+        answer["error-message"] = verdict.reason or "other bits came out"
+    return answer
+
+
+def _fields(run: RunRecord) -> dict[str, Any]:
+    return {
+        "run-id": run.run,
+        "app": run.app,
+        "state": run.state,
+        "seed": str(run.seed),
+        "policy": asdict(run.policy),
+        "created-at": run.created_at,
+        "ended-at": run.ended_at or None,
+        **run.result,
+    }
+
+
+def _line(run: RunRecord) -> str:
+    begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created_at))
+    came_to = str(run.result.get("model-hash", ""))[:12] or str(run.result.get("reason", ""))
+    first = came_to.splitlines()[0][:60] if came_to else ""
+    if run.state == "open":
+        first = f"go on: windflower run --resume {run.run}"
+    return f"{run.run:<16} {run.state:<7} {begun}  {run.app:<20} {first}"
+
+
+async def _phases(
+    journal: SqliteJournal, run: str
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, int]]]:
+    """Return what each phase came to, and each device's share in all of them."""
+    history = await journal.history(run)
+    types = {command.id: command.type for command in history.commands}
+    devices: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    phases = []
+    for phase in history.phases:
+        settlements = await journal.settlements(phase.ids)
+        for settlement in settlements:
+            devices[settlement.device][_ending(settlement)] += 1
+        counts = Counter(_ending(settlement) for settlement in settlements)
+        head = {"phase": phase.number, "type": types[phase.ids[0]]}
+        phases.append({**head, **{kind: counts[kind] for kind in ("ok", "failed", "late")}})
+    return phases, {device: dict(counts) for device, counts in sorted(devices.items())}
+
+
+def _ending(settlement: Settlement) -> str:
+    if settlement.is_good:
+        return "ok"
+    return "late" if settlement.reply is None else "failed"
+
+
+def _measured(events: Path, run: str) -> Iterable[dict[str, Any]]:
+    """Return what a strategy made of each round; a run that was resumed measured some again."""
+    seen: set[tuple[int, str]] = set()
+    if not events.exists():
+        return
+    with events.open() as lines:
+        for text in lines:
+            if '"round-measured"' not in text:
+                continue
+            line = json.loads(text)
+            if line["run"] == run and (line["round"], line["stage"]) not in seen:
+                seen.add((line["round"], line["stage"]))
+                yield {key: line[key] for key in ("round", "stage", "metrics")}
+
+
+def _report(
+    run: RunRecord,
+    phases: list[dict[str, Any]],
+    devices: dict[str, dict[str, int]],
+    measured: list[dict[str, Any]],
+) -> list[str]:
+    lines = [f"Run {run.run} of {run.app}, {run.state}, seed {run.seed}"]
+    if run.result.get("reason"):
+        lines.append(str(run.result["reason"]))
+    lines += ["", "phase  what          ok  failed  late"]
+    lines += [
+        f"{p['phase']:>5}  {p['type']:<12}{p['ok']:>4}{p['failed']:>8}{p['late']:>6}"
+        for p in phases
+    ]
+    trouble = {d: c for d, c in devices.items() if c.keys() - {"ok"}}
+    for device, counts in trouble.items():
+        told = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+        lines.append(f"{device}: {told}")
+    if measured:
+        lines.append("")
+    for line in measured:
+        numbers = ", ".join(f"{k} {v:.4g}" for k, v in line["metrics"].items())
+        lines.append(f"round {line['round']}, {line['stage']}: {numbers}")
+    if run.result.get("model-hash"):
+        lines += ["", f"model {run.result['model-hash']}"]
+    return lines

@@ -1,0 +1,93 @@
+"""Recomputes what a finished run came to, in a process like the one that it had."""
+
+import json
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from dataclasses import dataclass
+from pathlib import Path
+
+from windflower.adapters.local.journal import read_journal
+from windflower.adapters.local.process import end, start
+from windflower.errors import ConfigError
+from windflower.pipeline.job import RUN_ENVIRONMENT
+from windflower.ports import RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came out.
+
+    Attributes:
+        run: the run.
+        recorded: the hash of the final arrays, as the journal keeps it.
+        recomputed: the same, as it comes out now; None where nothing came out.
+        error: the kind of error that stopped it.
+        reason: what stopped it, for people.
+    """
+
+    run: str
+    recorded: str
+    recomputed: str | None
+    error: str | None = None
+    reason: str = ""
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the same bits came out."""
+        return self.recomputed == self.recorded
+
+
+async def verify(state: Path, run: str) -> Verdict:
+    """Execute a run's ServerApp once more, on the answers that its journal holds.
+
+    Args:
+        state: the state folder; its gateway may be at work, and need not be.
+        run: the run.
+
+    Raises:
+        ConfigError: there is no such run, it is open, or it has no final arrays.
+        StoreUnavailable: there is no journal.
+    """
+    record = await recorded_run(state, run)
+    recorded = record.result.get("model-hash")
+    if record.state == "open":
+        raise ConfigError(f"run {run} is open: there is nothing to verify yet", key="run")
+    if not isinstance(recorded, str):
+        raise ConfigError(f"run {run} came to no arrays: {record.result.get('reason')}", key="run")
+    process = await start(
+        *(sys.executable, "-m", "windflower.flower.verify_process", str(state), run),
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=DEVNULL,  # what the app and Flower say was said before
+        env={**os.environ, **RUN_ENVIRONMENT},
+    )
+    try:
+        output, _ = await process.communicate()
+    finally:
+        await end(process)
+    answer = json.loads(output.splitlines()[-1]) if output else {}
+    return Verdict(
+        run,
+        recorded,
+        answer.get("model-hash"),
+        answer.get("error-type"),
+        answer.get("error-message", "" if answer else "its process ended and said nothing"),
+    )
+
+
+async def recorded_run(state: Path, run: str) -> RunRecord:
+    """Return a run of a state folder; raises ConfigError, StoreUnavailable."""
+    for record in await recorded_runs(state):
+        if record.run == run:
+            return record
+    raise ConfigError(f"there is no run {run}: see `windflower runs`", key="run")
+
+
+async def recorded_runs(state: Path) -> list[RunRecord]:
+    """Return the runs of a state folder, the latest first; raises StoreUnavailable."""
+    journal = read_journal(state / "journal.db")
+    try:
+        return sorted(await journal.runs(), key=lambda record: -record.number)
+    finally:
+        await journal.close()
