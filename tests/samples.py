@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from windflower.core.identity import command_id
+from windflower.core.ledger import RunRecord
 from windflower.core.policy import RoundPolicy, Terms
-from windflower.ports import RunRecord
 from windflower.wire.blobs import BlobRef
 from windflower.wire.content import ArrayEntry, Arrays, Content, Values, pack_inline, pack_records
 from windflower.wire.messages import NOTHING, Command, Failure, Reply
@@ -23,6 +23,7 @@ RUN_RECORD = RunRecord(
     seed=2**62 + 1,
     policy=RoundPolicy(is_strict=True),
     limit=None,
+    request="",
     simulated=0,
     crew="device",
     state="open",

@@ -25,10 +25,12 @@ from windflower.adapters.local.journal import open_journal
 from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.tcp_ports import RememberedPort
 from windflower.core.events import BrokerStarted, GatewayStarted
+from windflower.core.retention import Retention
 from windflower.errors import ConfigError, FleetTaken, GatewayUnavailable
 from windflower.gateway.desk import Desk
 from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet, FleetPorts, SystemClock
+from windflower.gateway.housekeeping import Housekeeping
 from windflower.gateway.line import SocketLine
 from windflower.gateway.line_server import LineServer
 from windflower.settings import Settings
@@ -98,6 +100,7 @@ class RunningGateway:
         broker: the broker's address.
         broker_name: mosquitto or iotcore where it is our own, else "external".
         keeping: keeps our own broker alive; ends only if that cannot be done.
+        cleaning: cleans up now and then; ends only if that cannot be done.
     """
 
     fleet: Fleet
@@ -106,6 +109,7 @@ class RunningGateway:
     broker: BrokerAddress
     broker_name: str
     keeping: asyncio.Task[None] | None
+    cleaning: asyncio.Task[None]
 
 
 @asynccontextmanager
@@ -154,19 +158,7 @@ async def _gateway(
     settings: Settings, state: StateFolder, broker: _Broker
 ) -> AsyncIterator[RunningGateway]:
     blobs = BlobFolder(state.blobs, secret=state.secret("blobs"))
-    host = settings.blobs_host or _own_address(broker.address)
-    if host in ("0.0.0.0", "::") and settings.blobs_url is None:  # noqa: S104 - refused here
-        raise ConfigError(
-            f"--blobs-host {host} is every address: say with --blobs-url how devices reach it",
-            key="blobs_url",
-        )
-    remembered = RememberedPort(state.path / "blobs" / "port")
-    endpoint = HttpServer(
-        blob_endpoint(blobs), host=host, port=settings.blobs_port or await remembered.last(host)
-    )
-    port = await endpoint.start()
-    remembered.remember(port)
-    blobs.base_url = settings.blobs_url or f"http://{host}:{port}"
+    endpoint = await _open_endpoint(settings, state, broker, blobs)
     signer = Signer(state.secret("signing"))
     link = MqttFleetLink(
         broker.address,
@@ -181,7 +173,16 @@ async def _gateway(
     fleet = Fleet(world, signer=signer, feed=feed, broker=str(broker.address))
     desk = Desk(fleet, journal=journal, blobs=blobs, clock=clock, feed=feed)
     server = LineServer(desk, feed, state.socket)
+    housekeeping = Housekeeping(
+        desk,
+        journal=journal,
+        blobs=blobs,
+        clock=clock,
+        feed=feed,
+        retention=Retention(settings.keep_days, int(settings.keep_gb * (1 << 30))),
+    )
     keeping: asyncio.Task[None] | None = None
+    cleaning: asyncio.Task[None] | None = None
     try:
         memory = await fleet.start()
         desk.restore(memory.runs, memory.last_number)
@@ -192,12 +193,14 @@ async def _gateway(
         )
         write_durably(state.card, card)
         keeping = _keep(broker, feed)
-        yield RunningGateway(fleet, desk, feed, broker.address, broker.name, keeping)
+        cleaning = asyncio.create_task(housekeeping.run())
+        yield RunningGateway(fleet, desk, feed, broker.address, broker.name, keeping, cleaning)
     finally:
         state.card.unlink(missing_ok=True)
-        if keeping is not None:
-            keeping.cancel()
-            await asyncio.wait([keeping])
+        ending = [task for task in (keeping, cleaning) if task is not None]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
         await server.stop()
         await fleet.stop()
         await endpoint.stop()
@@ -214,6 +217,26 @@ def _keep(broker: _Broker, feed: Feed) -> asyncio.Task[None] | None:
         feed.report(BrokerStarted(broker=str(broker.address), pid=pid))
 
     return asyncio.create_task(broker.own.keep(started))
+
+
+async def _open_endpoint(
+    settings: Settings, state: StateFolder, broker: _Broker, blobs: BlobFolder
+) -> HttpServer:
+    """Serve blobs, on the port of last time where that is free: devices hold URLs with it."""
+    host = settings.blobs_host or _own_address(broker.address)
+    if host in ("0.0.0.0", "::") and settings.blobs_url is None:  # noqa: S104 - refused here
+        raise ConfigError(
+            f"--blobs-host {host} is every address: say with --blobs-url how devices reach it",
+            key="blobs_url",
+        )
+    remembered = RememberedPort(state.path / "blobs" / "port")
+    endpoint = HttpServer(
+        blob_endpoint(blobs), host=host, port=settings.blobs_port or await remembered.last(host)
+    )
+    port = await endpoint.start()
+    remembered.remember(port)
+    blobs.base_url = settings.blobs_url or f"http://{host}:{port}"
+    return endpoint
 
 
 def _own_address(broker: BrokerAddress) -> str:
@@ -266,13 +289,12 @@ async def serve_until(gateway: RunningGateway, stop: asyncio.Event) -> None:
     """Serve until told to stop; raises what ended the gateway if it was something else."""
     failed = asyncio.create_task(gateway.fleet.failed())
     stopped = asyncio.create_task(stop.wait())
-    watched: list[asyncio.Task[Any]] = [failed, stopped]
-    if gateway.keeping is not None:
-        watched.append(gateway.keeping)
-    await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+    others = [task for task in (gateway.keeping, gateway.cleaning) if task is not None]
+    await asyncio.wait([failed, stopped, *others], return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
-    if gateway.keeping is not None and gateway.keeping.done():
-        gateway.keeping.result()
+    for task in others:
+        if task.done():
+            task.result()
     if failed.done():
         raise failed.result()
     failed.cancel()

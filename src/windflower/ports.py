@@ -6,17 +6,26 @@ absent.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-from windflower.core import device_effects, gateway_effects
+from windflower.core import device_effects
 from windflower.core.duty import Kept
-from windflower.core.policy import RoundPolicy, Terms
-from windflower.core.roster import Presence
+from windflower.core.ledger import (
+    Entry,
+    History,
+    Memory,
+    PhaseRecord,
+    PullRecord,
+    RosterRecord,
+    Settlement,
+    Tally,
+)
+from windflower.core.retention import PastRun
 from windflower.wire.blobs import BlobRef, Grant
-from windflower.wire.content import Content, Values
-from windflower.wire.messages import NO_CONFIG, Command, Failure, Method, Reply
+from windflower.wire.content import Content
+from windflower.wire.messages import Command, Failure, Method
 
 # ------------------------------------------------------------------------------ both sides
 
@@ -129,211 +138,13 @@ class Blobs(Protocol):
         """Drop what is stored under a key, if anything is."""
         ...
 
+    async def sweep(self, live: frozenset[str], *, older_than_s: float) -> int:
+        """Drop what is stored under other keys than these for so long; return how many went."""
+        ...
+
     async def close(self) -> None:
         """Let go of what is open."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """What is known of a run.
-
-    Attributes:
-        run: its id.
-        number: its number in the fleet.
-        epoch: of the gateway under which it was begun, or begun again, last.
-        app: the app's name.
-        folder: where the app was read from, on the machine that started the run.
-        bundle: the app as it was sent to the devices.
-        config: the run configuration's overrides.
-        seed: what all its random sources derive from.
-        policy: what its phases wait for.
-        limit: how many of the freshest devices take part; None takes all.
-        simulated: how many devices are simulated for it, beside its gateway.
-        crew: what simulated devices are called.
-        state: open until it ended; an open run whose process is gone can be resumed.
-        result: what it came to, once it ended.
-        created_at: Unix seconds.
-        ended_at: Unix seconds, 0 while it is open.
-    """
-
-    run: str
-    number: int
-    epoch: int
-    app: str
-    folder: str
-    bundle: BlobRef
-    config: Values
-    seed: int
-    policy: RoundPolicy
-    limit: int | None
-    simulated: int
-    crew: str
-    state: Literal["open", "done", "failed"]
-    created_at: float
-    ended_at: float = 0.0
-    result: dict[str, object] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, object]:
-        """Return the JSON form, for journals and lines between our own processes."""
-        return {
-            "run": self.run,
-            "number": self.number,
-            "epoch": self.epoch,
-            "app": self.app,
-            "folder": self.folder,
-            "bundle": self.bundle.to_json(),
-            "config": Content((("config", self.config),)).to_json(),
-            "seed": str(self.seed),  # 63 bits: more than some JSON readers keep
-            "policy": asdict(self.policy),
-            "limit": self.limit,
-            "simulated": self.simulated,
-            "crew": self.crew,
-            "state": self.state,
-            "created_at": self.created_at,
-            "ended_at": self.ended_at,
-            "result": self.result,
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "RunRecord":
-        """Read the JSON form."""
-        config = Content.from_json(value["config"]).records[0][1]
-        return cls(
-            **{
-                **value,
-                "bundle": BlobRef.from_json(value["bundle"]),
-                "config": config or NO_CONFIG,
-                "seed": int(value["seed"]),
-                "policy": RoundPolicy(**value["policy"]),
-            }
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class PhaseRecord:
-    """The exact list of exchanges that a phase ended with; journaled before the app sees it.
-
-    Attributes:
-        run: its run.
-        phase: what was asked, as a digest.
-        ids: the exchanges that the app is given, in the order in which it asked.
-        number: the how manieth phase of its run this is, from 1.
-    """
-
-    run: str
-    phase: str
-    ids: tuple[str, ...]
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class RosterRecord:
-    """What the app was told when it asked for the fleet for the nth time."""
-
-    run: str
-    call: int
-    devices: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PullRecord:
-    """What the app was given when it pulled for the nth time and there was something."""
-
-    run: str
-    call: int
-    ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class EpochRecord:
-    """A gateway began, or a run began again: no later one may use this epoch or a lower one."""
-
-    epoch: int
-
-
-Entry = (
-    gateway_effects.RecordCommands
-    | gateway_effects.RecordTerms
-    | gateway_effects.RecordReply
-    | gateway_effects.RecordMissing
-    | RunRecord
-    | PhaseRecord
-    | RosterRecord
-    | PullRecord
-    | EpochRecord
-    | Presence
-)
-
-
-@dataclass(frozen=True, slots=True)
-class OpenExchange:
-    """An exchange that the journal holds open."""
-
-    command: Command
-    batch: str
-    terms: Terms
-    asked_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """How an exchange ended: with a reply, or without its device."""
-
-    id: str
-    run: str
-    device: str
-    method: Method
-    batch: str
-    reply: Reply | None
-    failure: Failure | None
-
-    @property
-    def is_good(self) -> bool:
-        """Whether the device did what it was asked."""
-        return self.reply is not None and self.reply.failure is None
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """All that a gateway must know after a restart."""
-
-    runs: tuple[RunRecord, ...]
-    open: tuple[OpenExchange, ...]
-    settled: tuple[Settlement, ...]
-    presences: tuple[Presence, ...]
-    last_number: int
-    last_epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """What a run asked and was told, so that it can be retraced.
-
-    Attributes:
-        commands: in the order in which they were asked.
-        phases: in the order in which they closed.
-        devices: all that it was ever told of.
-    """
-
-    commands: tuple[Command, ...]
-    phases: tuple[PhaseRecord, ...]
-    devices: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """How the exchanges of a run ended.
-
-    Attributes:
-        ok: with what was asked for.
-        failed: with a device's failure.
-        late: without the device.
-    """
-
-    ok: int = 0
-    failed: int = 0
-    late: int = 0
 
 
 class Journal(Protocol):
@@ -349,6 +160,18 @@ class Journal(Protocol):
 
     async def history(self, run: str) -> History:
         """Return what a run asked and was told."""
+        ...
+
+    async def past(self) -> Sequence[PastRun]:
+        """Return the finished runs that are not forgotten, with what they hold."""
+        ...
+
+    async def silent_since(self) -> dict[str, float]:
+        """Return when each open run last asked for something, Unix seconds."""
+        ...
+
+    async def live_keys(self) -> frozenset[str]:
+        """Return the keys of all blobs on which a run rests that is not forgotten."""
         ...
 
     async def tally(self, run: str) -> Tally:
@@ -463,6 +286,10 @@ class Store(Protocol):
 
     async def keep_blob(self, path: Path, ref: BlobRef) -> None:
         """Move a whole and verified file into the cache."""
+        ...
+
+    def trim(self, needed: frozenset[str]) -> None:
+        """Drop blobs of the cache whose digests no command needs, but for the last few."""
         ...
 
     def update(self, command: str) -> Path:

@@ -71,6 +71,13 @@ class Settings(BaseSettings):
     topic_prefix: str = ""
     """Put before every MQTT topic."""
 
+    keep_days: Annotated[float, Field(gt=0)] = 30.0
+    """For so many days a finished run can be verified; then only what it came to is kept. A run
+    that nobody resumes for as long is ended."""
+
+    keep_gb: Annotated[float, Field(gt=0)] = 20.0
+    """What finished runs rest on takes at most so many GiB; the oldest go first."""
+
     blobs_host: str | None = None
     """The address on which devices can reach blobs. None is 127.0.0.1 beside a broker on this
     machine, else the address of this machine from which the broker is reached."""

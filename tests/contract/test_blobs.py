@@ -207,3 +207,22 @@ async def test_a_folder_that_starts_again_trusts_only_what_it_reads(tmp_path: Pa
     assert not await third.matches(REF.key, REF)
     assert [] == list((tmp_path / "blobs" / "landing").iterdir())
     await third.close()
+
+
+async def test_what_nobody_rests_on_is_swept_and_the_rest_stays(place: Place) -> None:
+    await place.blobs.adopt(place.file(), REF)
+    update, other = place.file(b"update", "update"), place.file(b"other", "other")
+    for key, path in ((KEY, update), ("out/1-a/d2/00", other)):
+        await place.transfers.put(grant(place, "PUT", key), blob_ref(path.read_bytes()), path)
+    large = place.file(LARGE, "large")
+    key = "out/1-a/d3/00"
+    await place.transfers.put(grant(place, "PUT", key, size=1 << 30), blob_ref(LARGE), large)
+    live = frozenset({KEY, REF.key})
+
+    assert 0 == await place.blobs.sweep(live, older_than_s=3600.0)
+    assert 2 == await place.blobs.sweep(live, older_than_s=-1.0)
+    assert await place.blobs.matches(KEY, blob_ref(b"update"))
+    assert await place.blobs.matches(REF.key, REF)
+    for key in ("out/1-a/d2/00", "out/1-a/d3/00"):
+        with pytest.raises(BlobNotFound):
+            await place.blobs.fetch(key)

@@ -15,9 +15,20 @@ from windflower.core.gateway_effects import (
     RecordReply,
     RecordTerms,
 )
+from windflower.core.ledger import (
+    EpochRecord,
+    ForgetRecord,
+    PhaseRecord,
+    PullRecord,
+    RosterRecord,
+    Tally,
+)
 from windflower.core.policy import Terms
+from windflower.core.retention import PastRun
 from windflower.core.roster import Presence
-from windflower.ports import EpochRecord, Journal, PhaseRecord, PullRecord, RosterRecord, Tally
+from windflower.ports import Journal
+from windflower.wire.blobs import BlobRef
+from windflower.wire.content import Content
 from windflower.wire.messages import Failure
 
 Reopen = Callable[[], Journal]
@@ -178,3 +189,50 @@ async def test_the_highest_epoch_comes_back(reopen: Reopen) -> None:
     memory = await reopen().recall()
 
     assert 3 == memory.last_epoch
+
+
+async def test_a_finished_run_is_forgotten_but_for_what_it_came_to(reopen: Reopen) -> None:
+    asked, other = command(1), command(2, run="2-b", run_number=2)
+    ended = replace(RUN_RECORD, state="done", ended_at=5.0, result={"model-hash": "ab"})
+    going_on = replace(RUN_RECORD, run="2-b", number=5)
+    journal = reopen()
+    await journal.record([ended, RecordCommands((asked,), "b1", TERMS)], at=1.0)
+    await journal.record([RecordReply(reply(asked)), RosterRecord(RUN, 0, ("d1",))], at=2.0)
+    await journal.record([going_on, RecordCommands((other,), "b2", TERMS)], at=3.0)
+    past = await journal.past()
+    await journal.record([ForgetRecord(RUN)], at=9.0)
+    memory = await reopen().recall()
+
+    assert [PastRun(RUN, 5.0, 0)] == list(past)
+    assert [] == list(await journal.past())
+    assert [(True, {"model-hash": "ab"}), (False, {})] == [
+        (run.is_forgotten, run.result) for run in memory.runs
+    ]
+    assert ((), ()) == (
+        (await journal.history(RUN)).commands,
+        await journal.settlements([asked.id]),
+    )
+    assert await journal.roster(RUN, 0) is None
+    assert [other] == [exchange.command for exchange in memory.open]
+    assert {"2-b": 3.0} == await journal.silent_since()
+
+
+async def test_what_runs_rest_on_is_alive_until_they_are_forgotten(reopen: Reopen) -> None:
+    pack = BlobRef("1" * 64, 100)
+    asked = replace(command(1), content=Content((("a", None),), pack), bundle=RUN_RECORD.bundle)
+    answer = replace(reply(asked), content=Content((("a", None),), BlobRef("2" * 64, 70_000)))
+    late = replace(asked, id="f" * 32)
+    journal = reopen()
+    await journal.record([RUN_RECORD, RecordCommands((asked, late), "b1", TERMS)], at=1.0)
+    before = await journal.live_keys()
+    await journal.record([RecordReply(answer)], at=2.0)
+    size = [past.size_bytes for past in await journal.past()]
+    await journal.record([replace(RUN_RECORD, state="done")], at=3.0)
+    sizes = [past.size_bytes for past in await journal.past()]
+    during = await journal.live_keys()
+    await journal.record([ForgetRecord(RUN)], at=4.0)
+
+    downwards = {RUN_RECORD.bundle.key, pack.key}
+    assert downwards | {asked.reply_key, late.reply_key} == before == during
+    assert ([], [70_000]) == (size, sizes)
+    assert frozenset() == await journal.live_keys()

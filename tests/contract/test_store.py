@@ -1,5 +1,6 @@
 """Every device store keeps what it is given, and gives back the same after a restart."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from windflower.core.device_effects import (
     KeepStart,
 )
 from windflower.core.duty import Kept
+from windflower.core.retention import SPARE_BLOBS
 from windflower.ports import Store
 from windflower.wire.content import blob_ref
 
@@ -171,3 +173,39 @@ async def test_a_restart_removes_what_was_half_done(tmp_path: Path) -> None:
     assert not again.update("f" * 32).exists()
     assert b"whole" == again.update(asked.id).read_bytes()
     assert [] == list((tmp_path / "store" / "blobs").iterdir())
+
+
+async def test_the_cache_keeps_what_is_needed_and_the_last_few(
+    reopen: Reopen, tmp_path: Path
+) -> None:
+    refs = [blob_ref(b"%d" % number) for number in range(8)]
+    store = reopen()
+    await store.open()
+    for number, ref in enumerate(refs):
+        path = store.landing(f"{number}")
+        path.write_bytes(b"%d" % number)
+        await store.keep_blob(path, ref)
+        os.utime(store.blob(ref) or tmp_path, (number, number))
+    store.trim(frozenset({refs[0].digest}))
+
+    assert [0, 4, 5, 6, 7] == [n for n, ref in enumerate(refs) if store.blob(ref) is not None]
+
+
+async def test_one_device_of_a_crew_does_not_drop_what_another_is_about_to_use(
+    tmp_path: Path,
+) -> None:
+    shared = DeviceStores(tmp_path)
+    first, second = shared.of("d1"), shared.of("d2")
+    needed = blob_ref(b"model")
+    asked = replace(command(device="d1"), bundle=needed)
+    await first.carry_out([KeepCommand(asked)], None)
+    for number in range(SPARE_BLOBS + 1):
+        data = b"model" if number == 0 else b"%d" % number
+        path = second.landing(f"{number}")
+        path.write_bytes(data)
+        await second.keep_blob(path, blob_ref(data))
+        os.utime(shared.blobs / blob_ref(data).digest, (number, number))
+    second.trim(frozenset())
+
+    assert second.blob(needed) is not None
+    await shared.close()

@@ -20,9 +20,9 @@ APP = Path(__file__).parents[1] / "apps" / "averaging"
 
 
 @pytest.fixture(params=["process", "pooled"])
-async def worker(request: pytest.FixtureRequest) -> AsyncIterator[Worker]:
-    pool = WorkerPool(1, None, EventList())
-    held = ProcessWorker(None, EventList())
+async def worker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Worker]:
+    pool = WorkerPool(1, None, EventList(), scratch=tmp_path)
+    held = ProcessWorker(None, EventList(), scratch=tmp_path)
     yield held if request.param == "process" else pool.turn()
     await held.stop()
     await pool.close()
@@ -90,7 +90,7 @@ async def test_a_nursery_that_may_not_fork_leaves_the_agent_to_spawn(tmp_path: P
 
     server = await asyncio.start_unix_server(refuse, path=str(nursery))
     events = EventList()
-    worker = ProcessWorker(nursery, events)
+    worker = ProcessWorker(nursery, events, scratch=tmp_path)
     done = await worker.work(job(tmp_path, "1" * 16))
     await worker.stop()
     server.close()

@@ -13,8 +13,8 @@ from crash.place import Place
 from crash.script import BUNDLE, Phase, content_of, script
 from windflower.compose import open_gateway, serve_until
 from windflower.core.identity import command_id
+from windflower.core.ledger import RunRecord, Settlement
 from windflower.gateway.desk import Desk
-from windflower.ports import RunRecord, Settlement
 from windflower.settings import Settings
 from windflower.wire.content import Content, blob_ref
 from windflower.wire.messages import Command, method_of

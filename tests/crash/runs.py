@@ -1,9 +1,9 @@
 """What the scripted app needs to know about runs: a run's life from its opening to its end."""
 
 from crash.script import BUNDLE
+from windflower.core.ledger import RunRecord
 from windflower.core.policy import RoundPolicy
 from windflower.gateway.desk import Desk, RunRequest
-from windflower.ports import RunRecord
 from windflower.wire.content import blob_ref
 from windflower.wire.messages import NO_CONFIG
 

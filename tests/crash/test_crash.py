@@ -69,7 +69,8 @@ def test_a_death_in_the_recovery_from_a_death_changes_nothing() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_found(name: str) -> None:
-    assert [] != crash("--bug", name)["failed"], BUGS[name].mistake
+    # Few deaths show it, and which point is which moves a little with the threads.
+    assert any(crash("--bug", name)["failed"] for _ in range(4)), BUGS[name].mistake
 
 
 def test_a_plan_is_read_as_it_is_written() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,34 @@ def test_a_run_is_executed_by_one_process_at_a_time(
     assert "resumed by another" in held_run.err
     (tmp_path / "pause").unlink()
     assert 0 == second.wait(), second.err
+
+
+def has_replies(state: Path, count: int) -> bool:
+    return len(events(state, "reply-accepted")) >= count
+
+
+def test_a_hand_driven_run_that_is_killed_again_and_again_trains_nothing_twice(
+    programs: Programs, gateway: Program, apps: Path, tmp_path: Path
+) -> None:
+    """What it mixed in is told again in the order in which it came, so it asks for the same."""
+    state = tmp_path / "state"
+    devices = crew(programs, gateway, 4)
+    run = programs.windflower(
+        *("run", str(apps / "mixing"), "--state", str(state), "--format", "json"),
+        *("--limit", "4", "--seed", "3", "-c", "num-server-rounds=6"),
+        name="run",
+    )
+    for replies in (3, 9, 15):
+        until(partial(has_replies, state, replies), "replies")
+        for process in children_of(run.process.pid):
+            os.kill(process, signal.SIGKILL)
+
+    assert 0 == run.wait(), run.err
+    assert {"ok": 24, "failed": 0, "late": 0} == run.last["replies"]
+    assert 24 == devices.err.count("work-ended")
+    assert 1 <= len(events(state, "run-resumed"))
+    verdict = programs.windflower("verify", run.last["run-id"], "--state", str(state), name="v")
+    assert 0 == verdict.wait(), verdict.out
 
 
 def test_a_run_that_is_over_cannot_be_resumed(

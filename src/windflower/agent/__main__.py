@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import secrets
+import shutil
 import signal
 import ssl
 import sys
@@ -76,6 +77,9 @@ class Quarters:
         self._labels = _labels(given.label)
         self._state: Path = given.state or _default_state(given.device_id)
         self._stores = DeviceStores(self._state)
+        self.scratch = self._state / "apps"
+        shutil.rmtree(self.scratch, ignore_errors=True)  # what a killed agent left
+        self.scratch.mkdir()
         self._events = EventStream()
         tls = ssl.create_default_context(cafile=str(given.ca)) if given.ca else None
         self._transfers = HttpTransfers(tls)
@@ -114,9 +118,16 @@ async def serve(given: argparse.Namespace) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     quarters = Quarters(given)
     events = EventStream()
-    pool = WorkerPool(given.crew_workers, given.nursery, events) if given.crew else None
+    nursery, scratch = given.nursery, quarters.scratch
+    pool = WorkerPool(given.crew_workers, nursery, events, scratch=scratch) if given.crew else None
     agents = (
-        [quarters.agent(given.device_id, given.node_config, ProcessWorker(given.nursery, events))]
+        [
+            quarters.agent(
+                given.device_id,
+                given.node_config,
+                ProcessWorker(nursery, events, scratch=scratch),
+            )
+        ]
         if pool is None
         else [
             quarters.agent(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from windflower.core import device_effects, duty
 from windflower.core.device_effects import Effect, FetchProblem
@@ -35,6 +35,9 @@ from windflower.ports import (
 )
 from windflower.wire.blobs import BlobRef, Grant
 from windflower.wire.messages import Command, Control, Envelope, Failure
+
+_ENDING: Final = (device_effects.Forget, device_effects.Drop, device_effects.ForgetBelow)
+"""After these, blobs may be in the cache that nothing needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +236,8 @@ class Agent:
             self._begin(effect)
         if storing:
             await self._store.carry_out(storing, state)
+        if any(isinstance(effect, _ENDING) for effect in effects):
+            self._store.trim(self._duty.needed())
 
     def _begin(self, effect: Effect) -> None:
         match effect:

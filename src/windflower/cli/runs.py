@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from windflower.adapters.local.journal import SqliteJournal, read_journal
+from windflower.core.ledger import RunRecord, Settlement
 from windflower.pipeline.verification import recorded_run, recorded_runs, verify
-from windflower.ports import RunRecord, Settlement
 
 
 async def show_runs(state: Path, *, is_json: bool) -> dict[str, Any]:
@@ -112,16 +112,18 @@ def _ending(settlement: Settlement) -> str:
 def _measured(events: Path, run: str) -> Iterable[dict[str, Any]]:
     """Return what a strategy made of each round; a run that was resumed measured some again."""
     seen: set[tuple[int, str]] = set()
-    if not events.exists():
-        return
-    with events.open() as lines:
-        for text in lines:
-            if '"round-measured"' not in text:
-                continue
-            line = json.loads(text)
-            if line["run"] == run and (line["round"], line["stage"]) not in seen:
-                seen.add((line["round"], line["stage"]))
-                yield {key: line[key] for key in ("round", "stage", "metrics")}
+    for line in _lines(events, "round-measured"):
+        if line["run"] == run and (line["round"], line["stage"]) not in seen:
+            seen.add((line["round"], line["stage"]))
+            yield {key: line[key] for key in ("round", "stage", "metrics")}
+
+
+def _lines(events: Path, kind: str) -> Iterable[dict[str, Any]]:
+    """Return the events of a kind, those that were set aside first."""
+    for file in (events.with_name(f"{events.name}.old"), events):
+        if file.exists():
+            with file.open() as lines:
+                yield from (json.loads(text) for text in lines if f'"{kind}"' in text)
 
 
 def _report(

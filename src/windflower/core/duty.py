@@ -146,6 +146,11 @@ class Duty:
                 effects += self._answer(task, Failure(WORKER_CRASHED, reason))
         return effects
 
+    def needed(self) -> frozenset[str]:
+        """Return the digests of the blobs that commands name which are not answered yet."""
+        waiting = (task.command for task in self._tasks.values() if task.reply is None)
+        return frozenset(ref.digest for command in waiting for ref in command.blobs)
+
     # --------------------------------------------------------------------- from the gateway
 
     def ordered(self, command: Command, grants: tuple[Grant, ...], now: float) -> list[Effect]:

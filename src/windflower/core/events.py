@@ -123,6 +123,13 @@ class RunSuspended(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunForgotten(Event):
+    """What a finished run rested on was cleaned up: it cannot be verified any more."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseOpened(Event):
     """A run asked devices and waits for them."""
 

@@ -50,7 +50,7 @@ from windflower.wire.messages import Command, ControlMethod, Failure, Heartbeat,
 
 RESEND_AFTER_S: Final = 5.0
 """A heartbeat of a device that stayed connected may have crossed a command on its way: such a
-command is sent again only when it is older than this."""
+command is sent again only when it is older than this, or than two heartbeats."""
 
 RETURN_S: Final = 30.0
 """A deadline that passed while nobody could be heard is moved so far behind the link's return."""
@@ -452,7 +452,7 @@ class Exchanges:
             return exchange.command.id not in heartbeat.outbox
         if exchange.sent_at is None:
             return True
-        return now - exchange.sent_at >= RESEND_AFTER_S
+        return now - exchange.sent_at >= min(RESEND_AFTER_S, 2 * heartbeat.interval_s)
 
 
 def _refused(reason: str, reply: Reply) -> Report:

@@ -12,6 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from windflower.core.events import RoundMeasured
 from windflower.core.identity import run_integer
+from windflower.core.ledger import RunRecord
 from windflower.errors import RunFailed, WindflowerError
 from windflower.flower.app_folder import AppFolder, fuse
 from windflower.flower.grid import FleetGrid
@@ -21,7 +22,6 @@ from windflower.flower.private import SUPERLINK_NODE, server_fn_of, set_identity
 from windflower.flower.records import to_packing, write_pack
 from windflower.flower.watching import Watcher
 from windflower.gateway.line import RunLine
-from windflower.ports import RunRecord
 
 MODEL_FILE = "model.pack"
 

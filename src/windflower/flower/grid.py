@@ -21,11 +21,11 @@ from flwr.app import Error as FlowerError
 from flwr.serverapp import Grid
 
 from windflower.core.identity import command_id, device_seed, node_of, run_integer
+from windflower.core.ledger import RunRecord, Settlement
 from windflower.errors import ConfigError, MalformedMessage, WindflowerError
 from windflower.flower.private import SUPERLINK_NODE, make_message
 from windflower.flower.records import from_content, to_packing, write_pack
 from windflower.gateway.line import RunLine
-from windflower.ports import RunRecord, Settlement
 from windflower.wire.content import Content, finish, pack_inline
 from windflower.wire.limits import INLINE_PACK_BYTES
 from windflower.wire.messages import Command, Failure, method_of

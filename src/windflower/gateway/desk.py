@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from windflower.core.events import (
     PhaseClosed,
@@ -18,6 +18,15 @@ from windflower.core.events import (
     RunResumed,
     RunStarted,
     RunSuspended,
+)
+from windflower.core.ledger import (
+    EpochRecord,
+    PhaseRecord,
+    PullRecord,
+    RosterRecord,
+    RunRecord,
+    Settlement,
+    Tally,
 )
 from windflower.core.policy import RoundPolicy, Terms
 from windflower.core.roster import Presence
@@ -31,21 +40,13 @@ from windflower.errors import (
 from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet
 from windflower.gateway.retracing import NO_HISTORY, Retracing
-from windflower.ports import (
-    Blobs,
-    Clock,
-    EpochRecord,
-    Journal,
-    PhaseRecord,
-    PullRecord,
-    RosterRecord,
-    RunRecord,
-    Settlement,
-    Tally,
-)
+from windflower.ports import Blobs, Clock, Journal
 from windflower.wire.blobs import BlobRef
 from windflower.wire.content import Values
 from windflower.wire.messages import Command
+
+COHORT: Final = -(1 << 31)
+"""The number under which is journaled who was there when a run was opened, which no app asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class RunRequest:
         seed: what all random sources derive from; None draws one.
         policy: what its phases wait for.
         limit: how many of the freshest devices take part; None takes all.
+        request: a name that whoever asks has drawn: one request opens one run, asked twice or not.
         simulated: how many devices are simulated for it.
         crew: what they are called.
     """
@@ -71,6 +73,7 @@ class RunRequest:
     seed: int | None
     policy: RoundPolicy
     limit: int | None = None
+    request: str = ""
     simulated: int = 0
     crew: str = "device"
 
@@ -116,13 +119,17 @@ class Desk:
     # -------------------------------------------------------------------------------- runs
 
     async def open_run(self, request: RunRequest) -> RunRecord:
-        """Begin a run."""
+        """Begin a run; a request that was answered before, or should have been, begins no other."""
+        known = [r for r in self._runs.values() if request.request and r.request == request.request]
+        if known:
+            return await self.resume_run(known[0].run)
         record = self._new_run(request)
         # At once: were a later number opened first, its floor would end this run on devices.
         self._fleet.open_run(record.run, number=record.number, epoch=record.epoch)
         self._runs[record.run] = record
-        self._executions[record.run] = _Execution(Retracing(NO_HISTORY))
-        await self._journal.record([record], at=self._clock.now())
+        execution = self._executions[record.run] = _Execution(Retracing(NO_HISTORY))
+        first = RosterRecord(record.run, COHORT, self._present(record, execution))
+        await self._journal.record([record, first], at=self._clock.now())
         self._feed.report(
             RunStarted(
                 run=record.run,
@@ -147,6 +154,7 @@ class Desk:
             seed=secrets.randbits(63) if request.seed is None else request.seed,
             policy=request.policy,
             limit=request.limit,
+            request=request.request,
             simulated=request.simulated,
             crew=request.crew,
             state="open",
@@ -189,6 +197,15 @@ class Desk:
         if record.epoch != epoch:
             raise RunDiverged(f"run {run} was begun again elsewhere")
         return record
+
+    def is_executed(self, run: str) -> bool:
+        """Return whether somebody began to execute a run and did not leave it."""
+        execution = self._executions.get(run)
+        return execution is not None and not execution.is_suspended
+
+    def forget(self, run: str) -> None:
+        """Note that what a finished run rested on is gone."""
+        self._runs[run] = replace(self._runs[run], is_forgotten=True)
 
     def suspend_run(self, run: str, epoch: int, *, reason: str, error: str | None = None) -> None:
         """Say that a run's process stopped before its end; nothing is lost."""

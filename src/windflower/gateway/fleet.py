@@ -16,20 +16,12 @@ from windflower.core import gateway_effects
 from windflower.core.events import BrokerConnected, BrokerLost, MessageRefused
 from windflower.core.exchange import Exchanges
 from windflower.core.gateway_effects import RECORDS, Effect
+from windflower.core.ledger import EpochRecord, Memory
 from windflower.core.policy import Terms
 from windflower.core.roster import Presence, Roster
 from windflower.errors import BrokerUnavailable, MalformedMessage, NotEnoughReplies, RunFailed
 from windflower.gateway.feed import Feed
-from windflower.ports import (
-    Blobs,
-    Clock,
-    Commands,
-    Delivery,
-    EpochRecord,
-    Intake,
-    Journal,
-    Memory,
-)
+from windflower.ports import Blobs, Clock, Commands, Delivery, Intake, Journal
 from windflower.wire.blobs import Grant
 from windflower.wire.messages import Command, Control, Heartbeat, Reply, seal
 from windflower.wire.sealing import Signer

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
+from windflower.core.ledger import RunRecord, Settlement, Tally
 from windflower.errors import GatewayUnavailable, WindflowerError
 from windflower.gateway.desk import Desk, RunRequest
 from windflower.gateway.line_json import (
@@ -22,7 +23,6 @@ from windflower.gateway.line_json import (
     values_to_json,
 )
 from windflower.gateway.recorded import RecordedDesk
-from windflower.ports import RunRecord, Settlement, Tally
 from windflower.wire.blobs import BlobRef
 from windflower.wire.frames import frame, read_frame
 from windflower.wire.messages import Command
@@ -211,6 +211,7 @@ class SocketLine:
             "seed": str(request.seed) if request.seed is not None else None,
             "policy": asdict(request.policy),
             "limit": request.limit,
+            "request": request.request,
             "simulated": request.simulated,
             "crew": request.crew,
         }

@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from windflower import errors
+from windflower.core.ledger import Settlement
 from windflower.core.roster import Presence
 from windflower.errors import WindflowerError
-from windflower.ports import Settlement
 from windflower.wire.content import Content, Values
 from windflower.wire.messages import NO_CONFIG, NOTHING, Command, Failure, Reply
 

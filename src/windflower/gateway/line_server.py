@@ -154,6 +154,7 @@ class LineServer:
             seed=int(given["seed"]) if given["seed"] is not None else None,
             policy=RoundPolicy(**given["policy"]),
             limit=given["limit"],
+            request=given["request"],
             simulated=given["simulated"],
             crew=given["crew"],
         )

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from windflower.core.ledger import RunRecord, Settlement
 from windflower.errors import NotEnoughDevices, RunDiverged
 from windflower.gateway.retracing import Retracing
-from windflower.ports import Journal, RunRecord, Settlement
+from windflower.ports import Journal
 from windflower.wire.blobs import BlobRef
 from windflower.wire.messages import Command
 

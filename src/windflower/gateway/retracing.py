@@ -6,8 +6,8 @@ that the app depends on something that changed: the time, a file, a random sourc
 
 from collections.abc import Sequence
 
+from windflower.core.ledger import History, PhaseRecord
 from windflower.errors import RunDiverged
-from windflower.ports import History, PhaseRecord
 from windflower.wire.content import Content
 from windflower.wire.messages import Command
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from windflower import errors
+from windflower.adapters.local.files import open_log
 from windflower.adapters.local.process import end, start
 from windflower.errors import GatewayUnavailable, WindflowerError
 from windflower.gateway.line import SocketLine
@@ -157,7 +158,7 @@ async def _start(state: Path, broker: str | None) -> Process:
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Not as an argument: whoever lists processes would read the broker's password.
     environment = {**os.environ, **({"WINDFLOWER_BROKER": broker} if broker else {})}
-    with (state / "gateway.log").open("ab") as log:
+    with open_log(state / "gateway.log") as log:
         return await start(
             *command,
             *("--format", "json"),

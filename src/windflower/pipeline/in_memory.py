@@ -2,6 +2,8 @@
 
 For a first look, and for tests of what is above the wire. The messages are the real ones, bytes and
 signatures included. The process becomes the run: Flower's identity is global, so one at a time.
+So are the random sources: an app that draws from them while devices work, as one that pushes and
+pulls may do, is not repeatable here. In processes of its own it is.
 """
 
 import asyncio
@@ -24,6 +26,7 @@ from windflower.adapters.memory.journal import MemoryJournal
 from windflower.adapters.memory.store import MemoryStore
 from windflower.adapters.memory.worker import InlineWorker
 from windflower.agent.agent import Agent, AgentSettings, MonotonicClock
+from windflower.core.ledger import RunRecord
 from windflower.core.policy import RoundPolicy
 from windflower.flower.app_folder import AppFolder, ConfigValue, make_bundle
 from windflower.flower.execution import Outcome, execute
@@ -32,7 +35,7 @@ from windflower.gateway.desk import Desk, RunRequest
 from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet, FleetPorts, SystemClock
 from windflower.gateway.line import LoopLine
-from windflower.ports import Done, Job, RunRecord, Worker
+from windflower.ports import Done, Job, Worker
 from windflower.wire.content import Values
 from windflower.wire.sealing import KEY_BYTES, Signer
 

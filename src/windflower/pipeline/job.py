@@ -18,6 +18,7 @@ from typing import IO, Any, Final
 
 from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.process import end, start
+from windflower.core.ledger import RunRecord, Tally
 from windflower.errors import (
     ConfigError,
     GatewayUnavailable,
@@ -34,7 +35,6 @@ from windflower.pipeline.simulated import (
     process_started,
     simulated_devices,
 )
-from windflower.ports import RunRecord, Tally
 from windflower.wire.content import Values
 
 END_S: Final = 10.0
@@ -42,6 +42,9 @@ END_S: Final = 10.0
 
 DEATHS: Final = 5
 """So often in a row a run's process may die without a new reply before the run is suspended."""
+
+RENEWALS: Final = 20
+"""So often the gateway may go away during one call: what kills it each time is not chance."""
 
 USUAL_DEVICES: Final = 10
 
@@ -182,14 +185,19 @@ class _Job:
                 self._show(process_started("broker", card.broker_pid))
 
     async def ask(self, call: Callable[..., Any], *args: Any, **more: Any) -> Any:  # noqa: ANN401
-        """Call the gateway, which may have gone away: then find it again and ask once more."""
-        try:
-            return await asyncio.to_thread(call, self._gateway.line, *args, **more)
-        except GatewayUnavailable:
-            self._show({"event": "gateway-lost"})
-            await self._gateway.renew()
-            self.greet()
-            return await asyncio.to_thread(call, self._gateway.line, *args, **more)
+        """Call the gateway, which may go away: then find it again and ask once more.
+
+        Raises:
+            GatewayUnavailable: it went away and did not come back, or too often.
+        """
+        for _ in range(RENEWALS):
+            try:
+                return await asyncio.to_thread(call, self._gateway.line, *args, **more)
+            except GatewayUnavailable:
+                self._show({"event": "gateway-lost"})
+                await self._gateway.renew()
+                self.greet()
+        return await asyncio.to_thread(call, self._gateway.line, *args, **more)
 
     # ------------------------------------------------------------------------------ beginning
 
@@ -217,6 +225,7 @@ class _Job:
                 seed=request.seed,
                 policy=policy,
                 limit=request.limit,
+                request=secrets.token_hex(16),
                 simulated=count,
                 crew=request.name,
             ),
@@ -262,7 +271,12 @@ class _Job:
         return int(await self.ask(SocketLine.wait_for_devices, need, timeout_s=timeout_s))
 
     async def _look_for_devices(self, record: RunRecord) -> int:
-        """Give devices time to be heard; a run that goes on does so with those that are there."""
+        """Give devices time to be heard; a run that goes on does so with those that are there.
+
+        A strict run knows whom it waits for.
+        """
+        if record.policy.is_strict:
+            return record.limit or record.simulated
         need = record.limit or record.simulated or 1
         try:
             return await self._wait_for_devices(need, record.policy.wait_devices_s)
@@ -277,7 +291,7 @@ class _Job:
         """Execute a run until it ends, or cannot go on; return it, why, and the kind of error."""
         deaths, replies = 0, Tally()
         while True:
-            async with _events(self._gateway.line) as lines:
+            async with _events(self) as lines:
                 follower = _Follower(record.run, self._show, lines)
                 following = asyncio.create_task(follower.follow())
                 code = await self._execute(record, app)
@@ -355,11 +369,11 @@ def _check_broker(request: JobRequest, gateway: Gateway) -> None:
 
 
 @asynccontextmanager
-async def _events(line: SocketLine) -> AsyncIterator["asyncio.Queue[dict[str, Any] | None]"]:
+async def _events(job: _Job) -> AsyncIterator["asyncio.Queue[dict[str, Any] | None]"]:
     """Yield a queue of the gateway's events; None when it ends."""
     queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    lines = await asyncio.to_thread(line.watch)
+    lines = await job.ask(SocketLine.watch)
 
     def pump() -> None:
         with suppress(OSError, ValueError, RuntimeError):  # closed under our feet: the end

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from windflower.adapters.local.files import open_log
 from windflower.adapters.local.process import end, start
 from windflower.adapters.local.worker_process import WORKER_ENVIRONMENT
 from windflower.errors import AppError, WorkerDied
@@ -107,8 +108,7 @@ class _Device:
             await end(process)
 
     async def _begin(self) -> Process:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "agent.log").open("ab") as log:
+        with open_log(self._folder / "agent.log") as log:
             process = await start(*self._command, stdin=DEVNULL, stdout=log, stderr=log)
         self._show(process_started("device", process.pid, name=self._name))
         return process
@@ -161,7 +161,7 @@ async def _nursery(folder: Path) -> AsyncIterator[Path]:
     with tempfile.TemporaryDirectory(prefix="windflower-") as place:
         path = Path(place) / "nursery.sock"
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "nursery.log").open("ab") as log:
+        with open_log(folder / "nursery.log") as log:
             process = await start(
                 *(sys.executable, "-m", "windflower.flower.nursery", str(path)),
                 stdin=DEVNULL,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from windflower.adapters.local.journal import read_journal
 from windflower.adapters.local.process import end, start
+from windflower.core.ledger import RunRecord
 from windflower.errors import ConfigError
 from windflower.pipeline.job import RUN_ENVIRONMENT
-from windflower.ports import RunRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,11 @@ async def verify(state: Path, run: str) -> Verdict:
     recorded = record.result.get("model-hash")
     if record.state == "open":
         raise ConfigError(f"run {run} is open: there is nothing to verify yet", key="run")
+    if record.is_forgotten:
+        raise ConfigError(
+            f"what run {run} rested on was cleaned up after its time (keep_days, keep_gb)",
+            key="run",
+        )
     if not isinstance(recorded, str):
         raise ConfigError(f"run {run} came to no arrays: {record.result.get('reason')}", key="run")
     process = await start(

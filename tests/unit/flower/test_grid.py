@@ -12,12 +12,12 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from samples import RUN_RECORD
 
 from windflower.core.identity import node_of
+from windflower.core.ledger import Settlement
 from windflower.core.policy import RoundPolicy
 from windflower.errors import NotEnoughDevices
 from windflower.flower.grid import FleetGrid
 from windflower.flower.private import set_identity
 from windflower.flower.records import LazyArray, to_content
-from windflower.ports import Settlement
 from windflower.wire.blobs import BlobRef
 from windflower.wire.messages import Command, Failure, Reply
 

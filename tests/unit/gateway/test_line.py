@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,19 @@ async def test_a_run_is_opened_read_and_ended(tmp_path: Path) -> None:
     result = {"rounds": 1, "reason": "done", "replies": {"ok": 0, "failed": 0, "late": 0}}
     assert (REQUEST.config, "done", result) == (ended.config, ended.state, ended.result)
     assert REQUEST.policy == opened.policy
+
+
+@pytest.mark.usefixtures("server")
+async def test_a_request_that_is_made_twice_opens_one_run(tmp_path: Path) -> None:
+    line = await line_to(tmp_path)
+    request = replace(REQUEST, request="t")
+    first = await asyncio.to_thread(line.open_run, request)
+    again = await asyncio.to_thread(line.open_run, request)
+    other = await asyncio.to_thread(line.open_run, replace(REQUEST, request="u"))
+    line.close()
+
+    assert first.run == again.run != other.run
+    assert first.epoch < again.epoch
 
 
 @pytest.mark.usefixtures("server")

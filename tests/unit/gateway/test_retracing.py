@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from samples import command
 
+from windflower.core.ledger import History, PhaseRecord
 from windflower.errors import RunDiverged
 from windflower.gateway.retracing import Retracing
-from windflower.ports import History, PhaseRecord
 from windflower.wire.content import Content, Values
 from windflower.wire.messages import Command
 

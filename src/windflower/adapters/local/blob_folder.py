@@ -29,11 +29,14 @@ from windflower.wire.content import blob_ref
 SMALL_BYTES: Final = 1 << 20
 """A larger upload is a file of its own."""
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _NUMBERS_CHARS: Final = 40
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS blobs (
-    key TEXT PRIMARY KEY, digest TEXT NOT NULL, data BLOB NOT NULL
+    key TEXT PRIMARY KEY,
+    digest TEXT NOT NULL,
+    data BLOB NOT NULL,
+    created_at REAL NOT NULL DEFAULT (CAST(strftime('%s', 'now') AS REAL))
 ) WITHOUT ROWID;
 """
 
@@ -143,6 +146,24 @@ class BlobFolder:
             path.unlink(missing_ok=True)
         await self._small.run(lambda c: c.execute("DELETE FROM blobs WHERE key = ?", (key,)))
 
+    async def sweep(self, live: frozenset[str], *, older_than_s: float) -> int:
+        """Drop what is stored under other keys than these for so long; return how many went."""
+        names = frozenset(path_of(self._folder, key).name for key in live)
+        before = time.time() - older_than_s
+        went = await asyncio.to_thread(self._sweep_files, names, before)
+        went += await self._small.run(lambda connection: _sweep_rows(connection, live, before))
+        self._verified = {key: ref for key, ref in self._verified.items() if key in live}
+        return went
+
+    def _sweep_files(self, live: frozenset[str], before: float) -> int:
+        went = 0
+        for path in (*self._folder.glob("??/*"), *self._views.iterdir()):
+            is_view = path.parent == self._views
+            if path.stat().st_mtime <= before and (is_view or path.name not in live):
+                path.unlink(missing_ok=True)
+                went += not is_view
+        return went
+
     # --------------------------------------------------------------------------- for inside
 
     def path(self, key: str) -> Path:
@@ -176,7 +197,8 @@ class BlobFolder:
 
         def insert(connection: sqlite3.Connection) -> str:
             row = (key, ref.digest, data)
-            connection.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", row)
+            sql = "INSERT OR IGNORE INTO blobs (key, digest, data) VALUES (?, ?, ?)"
+            connection.execute(sql, row)
             found = connection.execute("SELECT digest FROM blobs WHERE key = ?", (key,))
             return str(found.fetchone()[0])
 
@@ -220,3 +242,10 @@ def path_of(folder: Path, key: str) -> Path:
 def _row(connection: sqlite3.Connection, key: str) -> bytes | None:
     row = connection.execute("SELECT data FROM blobs WHERE key = ?", (key,)).fetchone()
     return None if row is None else bytes(row[0])
+
+
+def _sweep_rows(connection: sqlite3.Connection, live: frozenset[str], before: float) -> int:
+    old = connection.execute("SELECT key FROM blobs WHERE created_at <= ?", (before,)).fetchall()
+    over = [(key,) for (key,) in old if key not in live]
+    connection.executemany("DELETE FROM blobs WHERE key = ?", over)
+    return len(over)

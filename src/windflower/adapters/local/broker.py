@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from windflower.adapters.local.files import open_log
 from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.process import end, start
 from windflower.adapters.local.tcp_ports import RememberedPort, free_port, listens, until_free
@@ -97,7 +98,7 @@ class LocalBroker:
             raise PortTaken(f"port {port} is in use: choose another with --broker-port")
         self.name, command = self._command(port)
         log = self._folder / "broker.log"
-        with log.open("ab") as output:
+        with open_log(log) as output:
             self._process = await start(*command, stdin=DEVNULL, stdout=output, stderr=output)
         await self._until_it_answers(port, log)
         self._port = port

@@ -17,6 +17,7 @@ from windflower.adapters.local.database import Database
 from windflower.adapters.local.files import digest_of, make_durable
 from windflower.core import device_effects
 from windflower.core.duty import Kept
+from windflower.core.retention import unneeded
 from windflower.errors import MalformedMessage
 from windflower.wire.blobs import BlobRef
 from windflower.wire.messages import NOTHING, Command, Reply
@@ -63,11 +64,19 @@ class DeviceStores:
         self.blobs = folder / "blobs"
         self.updates = folder / "updates"
         self.landing = folder / "landing"
+        self.needed: dict[str, frozenset[str]] = {}
         for place in (self.blobs, self.updates, self.landing):
             place.mkdir(parents=True, exist_ok=True)
         for path in self.blobs.iterdir():
             if digest_of(path).digest != path.name:
                 path.unlink()
+
+    def trim(self) -> None:
+        """Drop what nobody needs; the one that was used longest ago goes first."""
+        paths = sorted(self.blobs.iterdir(), key=lambda path: path.stat().st_mtime)
+        needed = frozenset[str]().union(*self.needed.values())
+        for digest in unneeded([path.name for path in paths], needed):
+            (self.blobs / digest).unlink(missing_ok=True)
 
     def of(self, device: str) -> "DeviceStore":
         """Return one device's view."""
@@ -88,6 +97,9 @@ class DeviceStore:
     async def open(self) -> tuple[Sequence[Kept], int]:
         """Return the commands in the order in which they came, and the floor."""
         kept, floor = await self._shared.database.run(self._open)
+        for row in kept:
+            if row.reply is None and not row.is_acknowledged:
+                self._need(row.command)
         live = {row.command.id for row in kept if not row.is_acknowledged}
         self._clean(live)
         return kept, floor
@@ -126,9 +138,17 @@ class DeviceStore:
         if any(isinstance(e, device_effects.KeepReply) and e.reply.path for e in storing):
             # The update's file was synced by the worker; that it has a name is the folder's.
             await asyncio.to_thread(make_durable, self._shared.updates)
+        for effect in storing:
+            if isinstance(effect, device_effects.KeepCommand):
+                self._need(effect.command)
         if storing:
             gone = await self._shared.database.run(lambda c: self._store_all(c, storing, state))
             self._drop_updates(gone)
+
+    def _need(self, command: Command) -> None:
+        """Hold what a command names against the other devices that share the cache."""
+        before = self._shared.needed.get(self._device, frozenset())
+        self._shared.needed[self._device] = before | {ref.digest for ref in command.blobs}
 
     def _store_all(
         self,
@@ -233,7 +253,11 @@ class DeviceStore:
     def blob(self, ref: BlobRef) -> Path | None:
         """Return a whole and verified blob of the cache."""
         path = self._shared.blobs / ref.digest
-        return path if path.exists() else None
+        try:
+            os.utime(path)  # what was used last is kept longest
+        except FileNotFoundError:
+            return None
+        return path
 
     def landing(self, name: str) -> Path:
         """Return a path for a file that is not whole yet."""
@@ -246,6 +270,11 @@ class DeviceStore:
         # Not synced: after a power cut `open` reads the cache again and drops what is not whole.
         with suppress(FileNotFoundError):  # another device of this crew was first
             os.replace(path, self._shared.blobs / ref.digest)  # noqa: PTH105 - a rename does not block
+
+    def trim(self, needed: frozenset[str]) -> None:
+        """Drop blobs of the cache that no command needs, of any device here."""
+        self._shared.needed[self._device] = needed
+        self._shared.trim()
 
     def update(self, command: str) -> Path:
         """Return where the pack of a reply is kept until it is acknowledged."""

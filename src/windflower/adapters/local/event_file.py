@@ -3,19 +3,38 @@
 import json
 import sys
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
+
+LARGE_BYTES: Final = 64 << 20
 
 
 class EventFile:
-    """Appends events to a file, one line each; a line is whole or absent to whoever follows it."""
+    """Appends events to a file, one line each; a line is whole or absent to whoever follows it.
 
-    def __init__(self, path: Path) -> None:
+    A file that grew large is set aside as NAME.old, and the one that was there goes.
+
+    Args:
+        path: the file.
+        large_bytes: when it is set aside.
+    """
+
+    def __init__(self, path: Path, *, large_bytes: int = LARGE_BYTES) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._large_bytes = large_bytes
         self._file = path.open("a", buffering=1)
+        self._size_bytes = path.stat().st_size
 
     def write(self, line: dict[str, object]) -> None:
         """Append a line."""
-        self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+        text = json.dumps(line, separators=(",", ":")) + "\n"
+        self._size_bytes += len(text)
+        if self._size_bytes > self._large_bytes:
+            self._file.close()
+            self._path.replace(self._path.with_name(f"{self._path.name}.old"))
+            self._file = self._path.open("a", buffering=1)
+            self._size_bytes = len(text)
+        self._file.write(text)
 
     def close(self) -> None:
         """Close the file."""

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from windflower.wire.blobs import BlobRef
 
@@ -48,3 +48,11 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         os.fsync(file.fileno())
     part.replace(path)
     make_durable(path.parent)
+
+
+def open_log(path: Path, *, keeps_bytes: int = 16 << 20) -> IO[bytes]:
+    """Open a log for appending; one that grew too large is set aside first, the one before goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > keeps_bytes:
+        path.replace(path.with_name(f"{path.name}.old"))
+    return path.open("ab")

@@ -3,17 +3,16 @@
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
 
 from windflower.adapters.local.database import Database, DatabaseReader
 from windflower.core import gateway_effects
-from windflower.core.policy import Terms
-from windflower.core.roster import Presence
-from windflower.errors import StoreUnavailable
-from windflower.ports import (
+from windflower.core.ledger import (
     Entry,
     EpochRecord,
+    ForgetRecord,
     History,
     Memory,
     OpenExchange,
@@ -24,6 +23,10 @@ from windflower.ports import (
     Settlement,
     Tally,
 )
+from windflower.core.policy import Terms
+from windflower.core.retention import PastRun, keys_of
+from windflower.core.roster import Presence
+from windflower.errors import StoreUnavailable
 from windflower.wire.messages import Command, Failure, Method, Reply
 from windflower.wire.strict_json import dumps
 
@@ -47,6 +50,7 @@ CREATE TABLE IF NOT EXISTS commands (
     settled_at REAL,
     reply BLOB,
     is_good INTEGER,
+    size_bytes INTEGER NOT NULL DEFAULT 0,
     code INTEGER,
     reason TEXT
 );
@@ -125,6 +129,38 @@ class SqliteJournal:
     async def recall(self) -> Memory:
         """Return what to go on with."""
         return await self._database.run(_recall)
+
+    async def past(self) -> Sequence[PastRun]:
+        """Return the finished runs that are not forgotten, with what they hold."""
+
+        def query(connection: sqlite3.Connection) -> list[PastRun]:
+            rows = connection.execute(
+                "SELECT run, record, (SELECT total(size_bytes) FROM commands c WHERE c.run = r.run)"
+                " FROM runs r WHERE state IN ('done', 'failed')"
+            )
+            ended = ((run, RunRecord.from_json(json.loads(text)), size) for run, text, size in rows)
+            return [PastRun(run, record.ended_at, int(size)) for run, record, size in ended]
+
+        return await self._database.run(query)
+
+    async def silent_since(self) -> dict[str, float]:
+        """Return when each open run last asked for something."""
+
+        def query(connection: sqlite3.Connection) -> dict[str, float]:
+            rows = connection.execute(
+                "SELECT run, record, (SELECT max(asked_at) FROM commands c WHERE c.run = r.run)"
+                " FROM runs r WHERE state = 'open'"
+            )
+            return {
+                run: asked_at or RunRecord.from_json(json.loads(text)).created_at
+                for run, text, asked_at in rows
+            }
+
+        return await self._database.run(query)
+
+    async def live_keys(self) -> frozenset[str]:
+        """Return the keys of all blobs on which a run rests that is not forgotten."""
+        return await self._database.run(_live_keys)
 
     async def tally(self, run: str) -> Tally:
         """Count how the exchanges of a run ended."""
@@ -221,9 +257,9 @@ def _write(connection: sqlite3.Connection, entry: Entry, at: float) -> None:  # 
             _write_terms(connection, batch, terms)
         case gateway_effects.RecordReply(reply):
             connection.execute(
-                "UPDATE commands SET settled_at = ?, reply = ?, is_good = ?"
+                "UPDATE commands SET settled_at = ?, reply = ?, is_good = ?, size_bytes = ?"
                 " WHERE id = ? AND settled_at IS NULL",
-                (at, reply.to_bytes(), reply.failure is None, reply.id),
+                (at, reply.to_bytes(), reply.failure is None, _stored_bytes(reply), reply.id),
             )
         case gateway_effects.RecordMissing(command, failure):
             connection.execute(
@@ -249,10 +285,31 @@ def _write(connection: sqlite3.Connection, entry: Entry, at: float) -> None:  # 
             connection.execute(
                 "INSERT OR IGNORE INTO pulls VALUES (?, ?, ?)", (run, call, dumps(ids))
             )
+        case ForgetRecord(run):
+            _forget(connection, run)
         case EpochRecord(epoch):
             connection.execute("INSERT OR IGNORE INTO epochs VALUES (?)", (epoch,))
         case Presence():
             _write_presence(connection, entry)
+
+
+def _stored_bytes(reply: Reply) -> int:
+    pack = reply.content.pack
+    return pack.size_bytes if reply.path is not None and pack is not None else 0
+
+
+def _forget(connection: sqlite3.Connection, run: str) -> None:
+    connection.execute(
+        "DELETE FROM batches WHERE batch IN (SELECT batch FROM commands WHERE run = ?)", (run,)
+    )
+    for table in ("commands", "phases", "rosters", "pulls"):
+        connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))  # noqa: S608 - four constants
+    (text,) = connection.execute("SELECT record FROM runs WHERE run = ?", (run,)).fetchone()
+    record = replace(RunRecord.from_json(json.loads(text)), is_forgotten=True)
+    connection.execute(
+        "UPDATE runs SET state = 'forgotten', record = ? WHERE run = ?",
+        (dumps(record.to_json()), run),
+    )
 
 
 def _write_commands(
@@ -291,6 +348,16 @@ def _write_presence(connection: sqlite3.Connection, entry: Presence) -> None:
 def _runs(connection: sqlite3.Connection) -> tuple[RunRecord, ...]:
     records = connection.execute("SELECT record FROM runs ORDER BY number")
     return tuple(RunRecord.from_json(json.loads(row[0])) for row in records)
+
+
+def _live_keys(connection: sqlite3.Connection) -> frozenset[str]:
+    runs = connection.execute("SELECT record FROM runs WHERE state != 'forgotten'")
+    keys = {RunRecord.from_json(json.loads(text)).bundle.key for (text,) in runs}
+    # Settled without a reply: nothing was uploaded for it that anybody will read.
+    for body, reply in connection.execute("SELECT body, reply FROM commands"):
+        answer = None if reply is None else Reply.from_bytes(reply)
+        keys |= keys_of(Command.from_body(body), answer)
+    return frozenset(keys)
 
 
 def _recall(connection: sqlite3.Connection) -> Memory:

@@ -44,11 +44,13 @@ class ProcessWorker:
     Args:
         nursery: the unix socket of a nursery that forks workers; None spawns them.
         events: where it says how a worker was started, and in what time.
+        scratch: where apps are unpacked; whoever owns it removes what a crash left.
     """
 
-    def __init__(self, nursery: Path | None, events: Events) -> None:
+    def __init__(self, nursery: Path | None, events: Events, *, scratch: Path) -> None:
         self._nursery = nursery
         self._events = events
+        self._scratch = scratch
         self._bundle: BlobRef | None = None
         self._channel: _Channel | None = None
 
@@ -81,9 +83,9 @@ class ProcessWorker:
         begun = time.monotonic()
         try:
             async with asyncio.timeout(START_S):
-                channel = await _born(self._nursery) if self._nursery else None
+                channel = await _born(self._nursery, self._scratch) if self._nursery else None
                 how = "spawned" if channel is None else "forked"
-                channel = channel or await _spawned()
+                channel = channel or await _spawned(self._scratch)
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             raise WorkerDied(f"no worker started within {START_S:.0f} s: {error}") from error
         seconds = round(time.monotonic() - begun, 4)
@@ -99,13 +101,14 @@ class _Channel:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         process: Process | None,
+        scratch: Path,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._process = process
         self._pid = 0
         # Ours, not the worker's: a worker that is killed cleans up nothing.
-        self._folder = tempfile.mkdtemp(prefix="windflower-app-")
+        self._folder = tempfile.mkdtemp(prefix="app-", dir=scratch)
 
     async def greet(self) -> "_Channel | None":
         """Hear who it is; None where a nursery may not fork."""
@@ -138,7 +141,7 @@ class _Channel:
         return json.loads(await self._reader.readexactly(frame_length(prefix)))
 
 
-async def _spawned() -> _Channel:
+async def _spawned(scratch: Path) -> _Channel:
     ours, theirs = socket.socketpair()
     with theirs:
         process = await start(
@@ -148,7 +151,7 @@ async def _spawned() -> _Channel:
             pass_fds=(theirs.fileno(),),
         )
     reader, writer = await asyncio.open_unix_connection(sock=ours)
-    channel = _Channel(reader, writer, process)
+    channel = _Channel(reader, writer, process, scratch)
     try:
         await channel.greet()
     except BaseException:  # cancelled or cut off: nobody else knows of the process
@@ -157,9 +160,9 @@ async def _spawned() -> _Channel:
     return channel
 
 
-async def _born(nursery: Path) -> _Channel | None:
+async def _born(nursery: Path, scratch: Path) -> _Channel | None:
     reader, writer = await asyncio.open_unix_connection(str(nursery))
-    return await _Channel(reader, writer, None).greet()
+    return await _Channel(reader, writer, None, scratch).greet()
 
 
 class WorkerPool:
@@ -169,12 +172,13 @@ class WorkerPool:
         size: how many work at a time.
         nursery: as for `ProcessWorker`.
         events: as for `ProcessWorker`.
+        scratch: as for `ProcessWorker`.
     """
 
-    def __init__(self, size: int, nursery: Path | None, events: Events) -> None:
+    def __init__(self, size: int, nursery: Path | None, events: Events, *, scratch: Path) -> None:
         self._free: asyncio.LifoQueue[ProcessWorker] = asyncio.LifoQueue()
         for _ in range(size):
-            self._free.put_nowait(ProcessWorker(nursery, events))
+            self._free.put_nowait(ProcessWorker(nursery, events, scratch=scratch))
 
     def turn(self) -> "PooledWorker":
         """Return one device's place in the queue."""

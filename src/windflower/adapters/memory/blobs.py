@@ -56,6 +56,13 @@ class MemoryBlobs:
         """Drop what is stored under a key, if anything is."""
         self._bytes.pop(key, None)
 
+    async def sweep(self, live: frozenset[str], *, older_than_s: float) -> int:
+        """Drop what is stored under other keys than these; here all are old enough, or none is."""
+        over = [key for key in self._bytes if key not in live] if older_than_s <= 0 else []
+        for key in over:
+            del self._bytes[key]
+        return len(over)
+
     async def close(self) -> None:
         """Forget nothing: whoever opens it again goes on."""
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from windflower.core import gateway_effects
-from windflower.core.roster import Presence
-from windflower.ports import (
+from windflower.core.ledger import (
     Entry,
     EpochRecord,
+    ForgetRecord,
     History,
     Memory,
     OpenExchange,
@@ -18,6 +18,8 @@ from windflower.ports import (
     Settlement,
     Tally,
 )
+from windflower.core.retention import PastRun, keys_of
+from windflower.core.roster import Presence
 from windflower.wire.messages import Failure, Reply
 
 
@@ -66,6 +68,8 @@ class MemoryJournal:
                 self._rosters.setdefault((entry.run, entry.call), entry)
             case PullRecord():
                 self._pulls.setdefault((entry.run, entry.call), entry)
+            case ForgetRecord(run):
+                self._forget(run)
             case EpochRecord(epoch):
                 self._last_epoch = max(self._last_epoch, epoch)
             case Presence():
@@ -111,6 +115,40 @@ class MemoryJournal:
             tuple(sorted(phases, key=lambda phase: phase.number)),
             tuple(dict.fromkeys(devices)),
         )
+
+    def _forget(self, run: str) -> None:
+        self._runs[run] = replace(self._runs[run], is_forgotten=True)
+        self._rows = {i: r for i, r in self._rows.items() if r.opened.command.run != run}
+        self._phases = {key: p for key, p in self._phases.items() if p.run != run}
+        self._rosters = {key: r for key, r in self._rosters.items() if r.run != run}
+        self._pulls = {key: p for key, p in self._pulls.items() if p.run != run}
+
+    async def past(self) -> Sequence[PastRun]:
+        """Return the finished runs that are not forgotten, with what they hold."""
+        ended = [r for r in self._runs.values() if r.state != "open" and not r.is_forgotten]
+        return [PastRun(r.run, r.ended_at, self._size_bytes(r.run)) for r in ended]
+
+    def _size_bytes(self, run: str) -> int:
+        replies = [r.settlement.reply for r in self._rows.values() if r.settlement is not None]
+        packs = [r.content.pack for r in replies if r is not None and r.run == run and r.path]
+        return sum(pack.size_bytes for pack in packs if pack is not None)
+
+    async def silent_since(self) -> dict[str, float]:
+        """Return when each open run last asked for something."""
+        since = {r.run: r.created_at for r in self._runs.values() if r.state == "open"}
+        for row in self._rows.values():
+            run = row.opened.command.run
+            if run in since:
+                since[run] = max(since[run], row.opened.asked_at)
+        return since
+
+    async def live_keys(self) -> frozenset[str]:
+        """Return the keys of all blobs on which a run rests that is not forgotten."""
+        keys = {r.bundle.key for r in self._runs.values() if not r.is_forgotten}
+        for row in self._rows.values():
+            reply = row.settlement.reply if row.settlement is not None else None
+            keys |= keys_of(row.opened.command, reply)
+        return frozenset(keys)
 
     async def tally(self, run: str) -> Tally:
         """Count how the exchanges of a run ended."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from windflower.core import device_effects
 from windflower.core.duty import Kept
+from windflower.core.retention import unneeded
 from windflower.wire.blobs import BlobRef
 from windflower.wire.messages import NOTHING, Command
 
@@ -23,6 +24,7 @@ class MemoryStore:
         self._kept: dict[str, Kept] = {}
         self._states: dict[str, tuple[int, bytes]] = {}
         self._facts: dict[str, str] = {}
+        self._cached: list[str] = []
 
     async def open(self) -> tuple[Sequence[Kept], int]:
         """Return the commands in the order in which they came, and the floor."""
@@ -86,7 +88,11 @@ class MemoryStore:
     def blob(self, ref: BlobRef) -> Path | None:
         """Return a whole and verified blob of the cache."""
         path = self._folder / ref.digest
-        return path if path.exists() else None
+        if not path.exists():
+            return None
+        self._cached.remove(ref.digest)
+        self._cached.append(ref.digest)
+        return path
 
     def landing(self, name: str) -> Path:
         """Return a path for a file that is not whole yet."""
@@ -95,6 +101,14 @@ class MemoryStore:
     async def keep_blob(self, path: Path, ref: BlobRef) -> None:
         """Move a whole and verified file into the cache."""
         path.replace(self._folder / ref.digest)
+        if ref.digest not in self._cached:
+            self._cached.append(ref.digest)
+
+    def trim(self, needed: frozenset[str]) -> None:
+        """Drop blobs of the cache that no command needs, but for the last few."""
+        for digest in unneeded(self._cached, needed):
+            self._cached.remove(digest)
+            (self._folder / digest).unlink(missing_ok=True)
 
     def update(self, command: str) -> Path:
         """Return where the pack of a reply is kept until it is acknowledged."""
