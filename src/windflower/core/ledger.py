@@ -186,12 +186,23 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True)
+class SettledExchange:
+    """As much of a settlement as a gateway holds in memory while the run is open."""
+
+    id: str
+    run: str
+    batch: str
+    is_answered: bool
+    is_good: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """All that a gateway must know after a restart."""
 
     runs: tuple[RunRecord, ...]
     open: tuple[OpenExchange, ...]
-    settled: tuple[Settlement, ...]
+    settled: tuple[SettledExchange, ...]
     presences: tuple[Presence, ...]
     last_number: int
     last_epoch: int

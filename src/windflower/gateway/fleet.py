@@ -144,7 +144,7 @@ class Fleet:
                 settled.id,
                 run=settled.run,
                 batch=settled.batch,
-                is_answered=settled.reply is not None,
+                is_answered=settled.is_answered,
                 is_good=settled.is_good,
             )
 

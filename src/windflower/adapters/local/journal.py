@@ -20,6 +20,7 @@ from windflower.core.ledger import (
     PullRecord,
     RosterRecord,
     RunRecord,
+    SettledExchange,
     Settlement,
     Tally,
 )
@@ -370,7 +371,10 @@ def _recall(connection: sqlite3.Connection) -> Memory:
         "SELECT body, batch, deadline, waits_for_offline, quorum, minimum, asked_at"
         f" {of_open} AND settled_at IS NULL ORDER BY seq"
     )
-    settled = connection.execute(f"SELECT {_SETTLEMENT} {of_open} AND settled_at IS NOT NULL")
+    # Not the replies: to read ten thousand of them takes as long as all the rest of a start.
+    settled = connection.execute(
+        f"SELECT id, run, batch, is_good {of_open} AND settled_at IS NOT NULL"
+    )
     presences = connection.execute("SELECT * FROM presences")
     return Memory(
         runs=runs,
@@ -383,7 +387,10 @@ def _recall(connection: sqlite3.Connection) -> Memory:
             )
             for body, batch, deadline, waits, quorum, minimum, asked_at in opened
         ),
-        settled=tuple(_settlement(row) for row in settled),
+        settled=tuple(
+            SettledExchange(id_, run, batch, is_good is not None, bool(is_good))
+            for id_, run, batch, is_good in settled
+        ),
         presences=tuple(_presence(row) for row in presences),
         last_number=max((run.number for run in runs), default=0),
         last_epoch=connection.execute("SELECT max(epoch) FROM epochs").fetchone()[0] or 0,

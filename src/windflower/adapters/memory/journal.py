@@ -15,6 +15,7 @@ from windflower.core.ledger import (
     PullRecord,
     RosterRecord,
     RunRecord,
+    SettledExchange,
     Settlement,
     Tally,
 )
@@ -98,7 +99,11 @@ class MemoryJournal:
         return Memory(
             runs=tuple(sorted(self._runs.values(), key=lambda run: run.number)),
             open=tuple(row.opened for row in rows if row.settlement is None),
-            settled=tuple(row.settlement for row in rows if row.settlement is not None),
+            settled=tuple(
+                SettledExchange(s.id, s.run, s.batch, s.reply is not None, s.is_good)
+                for s in (row.settlement for row in rows)
+                if s is not None
+            ),
             presences=tuple(self._presences.values()),
             last_number=max((run.number for run in self._runs.values()), default=0),
             last_epoch=self._last_epoch,
