@@ -21,6 +21,7 @@ RUN_RECORD = RunRecord(
     bundle=BlobRef("0" * 64, 10),
     config=Values("configs", (("rounds", 3), ("name", "x"), ("rate", 0.1))),
     seed=2**62 + 1,
+    is_private=False,
     policy=RoundPolicy(is_strict=True),
     limit=None,
     request="",

@@ -268,6 +268,15 @@ class Store(Protocol):
         """Return the app's state on this device, as the worker wrote it."""
         ...
 
+    async def secret(self, run: str, number: int) -> str:
+        """Return what only this device knows of a run: drawn at the first call, gone with the run.
+
+        Args:
+            run: the run.
+            number: its number; when the floor has passed it, the secret is deleted.
+        """
+        ...
+
     async def fact(self, name: str) -> str | None:
         """Return a small thing that was remembered, such as the gateway's key."""
         ...
@@ -337,7 +346,7 @@ class Job:
         state: the app's state on this device.
         node_config: what the device tells the app about itself, as Flower spells it.
         update: where to write the pack of the answer, where it is too large for a message.
-        secret: seeds the random sources where the run has no seed.
+        secret: of this device and run; seeds the random sources where the command has no seed.
     """
 
     command: Command

@@ -209,3 +209,18 @@ async def test_one_device_of_a_crew_does_not_drop_what_another_is_about_to_use(
 
     assert second.blob(needed) is not None
     await shared.close()
+
+
+async def test_a_runs_secret_stays_until_the_run_is_over(reopen: Reopen) -> None:
+    store = reopen()
+    await store.open()
+    first, second = await store.secret("1-a", 1), await store.secret("2-b", 2)
+    again = reopen()
+    await again.open()
+
+    assert first != second
+    assert 64 == len(first)
+    assert first == await again.secret("1-a", 1)
+    await again.carry_out([ForgetBelow(2)], None)
+    assert first != await again.secret("1-a", 1)
+    assert second == await again.secret("2-b", 2)

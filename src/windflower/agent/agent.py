@@ -107,7 +107,6 @@ class Agent:
         self._duty = Duty(settings.device, interval_s=settings.interval_s)
         self._boot = boot or secrets.token_hex(8)
         self._key = settings.gateway_key
-        self._secret = ""
         self._happened = asyncio.Event()
         self._inputs: list[_Input] = []
         self._jobs: set[asyncio.Task[None]] = set()
@@ -140,11 +139,6 @@ class Agent:
     async def _recall(self) -> None:
         kept, floor = await self._store.open()
         self._key = self._key or await self._store.fact("gateway-key")
-        secret = await self._store.fact("secret")
-        if secret is None:
-            secret = secrets.token_hex(16)
-            await self._store.remember("secret", secret)
-        self._secret = secret
         await self._carry_out(self._duty.restore(kept, floor=floor, now=self._clock.now()), None)
 
     async def _end(self, *tasks: asyncio.Task[None]) -> None:
@@ -353,8 +347,13 @@ class Agent:
             state=await self._store.state(command.run),
             node_config=self._settings.node_config,
             update=self._store.update(command.id),
-            secret=self._secret,
+            secret=await self._secret(command),
         )
+
+    async def _secret(self, command: Command) -> str:
+        if command.seed is not None:
+            return ""
+        return await self._store.secret(command.run, command.number)
 
     async def _stop_work(self, working: asyncio.Task[None] | None) -> None:
         """Let cancelled work end by itself for a moment, then kill it; its result goes nowhere."""

@@ -68,7 +68,7 @@ def _fields(run: RunRecord) -> dict[str, Any]:
         "run-id": run.run,
         "app": run.app,
         "state": run.state,
-        "seed": str(run.seed),
+        "seed": None if run.is_private else str(run.seed),
         "policy": asdict(run.policy),
         "created-at": run.created_at,
         "ended-at": run.ended_at or None,
@@ -132,7 +132,8 @@ def _report(
     devices: dict[str, dict[str, int]],
     measured: list[dict[str, Any]],
 ) -> list[str]:
-    lines = [f"Run {run.run} of {run.app}, {run.state}, seed {run.seed}"]
+    seed = "its seed is secret" if run.is_private else f"seed {run.seed}"
+    lines = [f"Run {run.run} of {run.app}, {run.state}, {seed}"]
     if run.result.get("reason"):
         lines.append(str(run.result["reason"]))
     lines += ["", "phase  what          ok  failed  late"]

@@ -95,7 +95,7 @@ class RunStarted(Event):
     number: int
     epoch: int
     app: str
-    seed: int
+    seed: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,9 @@ class RunRecord:
         folder: where the app was read from, on the machine that started the run.
         bundle: the app as it was sent to the devices.
         config: the run configuration's overrides.
-        seed: what all its random sources derive from.
+        seed: what all its random sources derive from; 0 once it was deleted.
+        is_private: whether it draws noise that must stay secret: no device is sent a seed, and the
+            run's own is deleted at its end.
         policy: what its phases wait for.
         limit: how many of the freshest devices take part; None takes all.
         request: of the request that opened it.
@@ -44,6 +46,7 @@ class RunRecord:
     bundle: BlobRef
     config: Values
     seed: int
+    is_private: bool
     policy: RoundPolicy
     limit: int | None
     request: str
@@ -65,7 +68,8 @@ class RunRecord:
             "folder": self.folder,
             "bundle": self.bundle.to_json(),
             "config": Content((("config", self.config),)).to_json(),
-            "seed": str(self.seed),  # 63 bits: more than some JSON readers keep
+            "is_private": self.is_private,
+            "seed": str(self.seed),  # 63 bits, or 256: more than some JSON readers keep
             "policy": asdict(self.policy),
             "limit": self.limit,
             "request": self.request,

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from windflower.core.policy import RoundPolicy
 from windflower.errors import AppError, ConfigError
+from windflower.flower.privacy import noisy_name
 from windflower.wire.blobs import BlobRef
 
 ConfigValue = bool | int | float | str
@@ -43,6 +44,7 @@ class AppFolder:
         config: the run configuration's defaults, nested keys joined by dots.
         prepare: a script that makes data folders for simulated devices, if the app has one.
         policy: what its rounds wait for, `[tool.windflower]` in its pyproject.
+        noise: what draws noise that must stay secret, None where nothing does.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class AppFolder:
     config: Mapping[str, ConfigValue] = field(default_factory=dict)
     prepare: str | None = None
     policy: RoundPolicy = field(default_factory=RoundPolicy)
+    noise: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> "AppFolder":
@@ -80,6 +83,7 @@ class AppFolder:
             config=dict(_flatten(_table(app, "config"))),
             prepare=_table(project, "tool", "windflower", "simulation").get("prepare"),
             policy=make_policy(_table(project, "tool", "windflower"), source=str(file)),
+            noise=_noise(path, _table(project, "tool", "windflower")),
         )
 
     def override(self, pairs: list[str]) -> dict[str, ConfigValue]:
@@ -127,7 +131,7 @@ def make_policy(table: Mapping[str, Any], *, source: str) -> RoundPolicy:
     Raises:
         ConfigError: a key that nobody knows, or a value that is none of its kind.
     """
-    given = {key: value for key, value in table.items() if key != "simulation"}
+    given = {k: v for k, v in table.items() if k not in ("simulation", "private")}
     for key, value in given.items():
         check = _POLICY.get(key)
         if check is None:
@@ -137,6 +141,14 @@ def make_policy(table: Mapping[str, Any], *, source: str) -> RoundPolicy:
         if not is_right(value):
             raise ConfigError(f"{source}: {key} takes {wanted}, not {value!r}", key=key)
     return RoundPolicy(**given)
+
+
+def _noise(folder: Path, table: Mapping[str, Any]) -> str | None:
+    """Return why an app's random sources are secret; what its pyproject says wins."""
+    private = table.get("private")
+    if private is None:
+        return noisy_name(folder)
+    return "private = true" if private is True else None
 
 
 def _is_number(value: object) -> bool:

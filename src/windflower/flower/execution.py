@@ -1,12 +1,10 @@
 """Executes a user's ServerApp with our Grid, once, in this process."""
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flwr.app import ArrayRecord, Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
@@ -17,7 +15,7 @@ from windflower.errors import RunFailed, WindflowerError
 from windflower.flower.app_folder import AppFolder, fuse
 from windflower.flower.grid import FleetGrid
 from windflower.flower.legacy import run_server_fn
-from windflower.flower.loading import load_component, traceback_of
+from windflower.flower.loading import load_component, seed_sources, traceback_of
 from windflower.flower.private import SUPERLINK_NODE, server_fn_of, set_identity
 from windflower.flower.records import to_packing, write_pack
 from windflower.flower.watching import Watcher
@@ -65,8 +63,7 @@ def execute(app: AppFolder, line: RunLine, run: RunRecord, *, scratch: Path) -> 
         RunSuspended: it cannot go on now, and can be resumed.
         GatewayUnavailable: the gateway went away.
     """
-    random.seed(run.seed)
-    np.random.seed(run.seed % (1 << 32))  # noqa: NPY002 - the one that strategies and apps draw from
+    seed_sources(run.seed, is_secret=run.is_private)
     set_identity(run_integer(run.run))
     server: ServerApp = load_component(app.path, app.server, ServerApp)
     outcome = Outcome()

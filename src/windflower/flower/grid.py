@@ -248,12 +248,18 @@ class FleetGrid(Grid):
             content=content,
             bundle=run.bundle,
             config=run.config,
-            seed=device_seed(
-                run_seed=run.seed,
-                device=device,
-                message_type=metadata.message_type,
-                occurrence=self._worked[device, metadata.message_type],
-            ),
+            seed=self._seed(device, metadata.message_type),
+        )
+
+    def _seed(self, device: str, message_type: str) -> str | None:
+        """Return the seed for a piece of work; None leaves it to the device's own secret."""
+        if self._record.is_private:
+            return None
+        return device_seed(
+            run_seed=self._record.seed,
+            device=device,
+            message_type=message_type,
+            occurrence=self._worked[device, message_type],
         )
 
     def _spares(self, commands: Sequence[Command]) -> list[Command]:

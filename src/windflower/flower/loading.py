@@ -1,10 +1,13 @@
-"""Imports a component of a Flower app from its folder."""
+"""Imports a component of a Flower app from its folder, into sources that are seeded."""
 
 import importlib
+import random
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from windflower.errors import AppError
 
@@ -34,3 +37,19 @@ def traceback_of(error: BaseException) -> str:
     frames = [f for f in summary if not f.filename.startswith((own, "<frozen importlib"))]
     lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)]
     return "".join([*lines, *traceback.format_exception_only(error)]).rstrip()
+
+
+def seed_sources(seed: int, *, is_secret: bool) -> None:
+    """Seed the sources that strategies and apps draw from.
+
+    Args:
+        seed: any number of bits.
+        is_secret: whether nobody may find the seed by trying: then all its bits count, where
+            numpy's usual 32 would fall in minutes.
+    """
+    random.seed(seed)
+    words = [(seed >> shift) & 0xFFFFFFFF for shift in range(0, 256, 32)]
+    np.random.seed(words if is_secret else seed % (1 << 32))  # noqa: NPY002 - what apps draw from
+    torch: Any = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(seed % (1 << 63))

@@ -16,7 +16,6 @@ from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from flwr.app import Context, Message, Metadata, RecordDict
 from flwr.clientapp import ClientApp
 
@@ -29,7 +28,7 @@ from windflower.flower.app_folder import (
     parse_config,
     unpack_bundle,
 )
-from windflower.flower.loading import load_component, traceback_of
+from windflower.flower.loading import load_component, seed_sources, traceback_of
 from windflower.flower.private import SUPERLINK_NODE, make_message, set_identity
 from windflower.flower.records import from_content, to_content
 from windflower.ports import Done, Job
@@ -125,16 +124,12 @@ def _message(command: Command, content: RecordDict) -> Message:
 
 
 def _seed(job: Job) -> None:
-    """Seed the sources that apps draw from: by the run's seed, else by the device's own secret."""
-    seed = job.command.seed
-    if seed is None:
-        text = f"{job.secret} {job.command.id}".encode()
-        seed = hashlib.sha256(text).hexdigest()[:16]
-    random.seed(int(seed, 16))
-    np.random.seed(int(seed, 16) % (1 << 32))  # noqa: NPY002 - the one that apps draw from
-    torch: Any = sys.modules.get("torch")
-    if torch is not None:
-        torch.manual_seed(int(seed, 16) % (1 << 63))
+    """Seed the sources that apps draw from: by the run's seed, else by a secret of the device."""
+    if job.command.seed is not None:
+        seed_sources(int(job.command.seed, 16), is_secret=False)
+    else:
+        digest = hashlib.sha256(f"{job.secret} {job.command.id}".encode()).digest()
+        seed_sources(int.from_bytes(digest, "big"), is_secret=True)
 
 
 def _read_state(state: bytes | None) -> RecordDict:

@@ -59,6 +59,7 @@ class RunRequest:
         bundle: the app; adopted before.
         config: the run configuration's overrides.
         seed: what all random sources derive from; None draws one.
+        is_private: whether noise is drawn that must stay secret; then `seed` is None.
         policy: what its phases wait for.
         limit: how many of the freshest devices take part; None takes all.
         request: a name that whoever asks has drawn: one request opens one run, asked twice or not.
@@ -72,6 +73,7 @@ class RunRequest:
     config: Values
     seed: int | None
     policy: RoundPolicy
+    is_private: bool = False
     limit: int | None = None
     request: str = ""
     simulated: int = 0
@@ -136,7 +138,7 @@ class Desk:
                 number=record.number,
                 epoch=record.epoch,
                 app=record.app,
-                seed=record.seed,
+                seed=None if record.is_private else record.seed,
             )
         )
         return record
@@ -151,7 +153,8 @@ class Desk:
             folder=request.folder,
             bundle=request.bundle,
             config=request.config,
-            seed=secrets.randbits(63) if request.seed is None else request.seed,
+            seed=_seed(request),
+            is_private=request.is_private,
             policy=request.policy,
             limit=request.limit,
             request=request.request,
@@ -234,7 +237,8 @@ class Desk:
         state: Any = "done" if success else "failed"
         tally = asdict(await self._journal.tally(run))
         kept = {**result, "reason": reason, "replies": tally}
-        ended = replace(record, state=state, result=kept, ended_at=now)
+        seed = 0 if record.is_private else record.seed
+        ended = replace(record, state=state, result=kept, ended_at=now, seed=seed)
         await self._journal.record([ended], at=now)
         self._runs[run] = ended
         self._executions.pop(run, None)
@@ -442,6 +446,13 @@ class Desk:
     def report(self, line: dict[str, Any]) -> None:
         """Write an event of the run's own."""
         self._feed.write(line)
+
+
+def _seed(request: RunRequest) -> int:
+    """Draw a seed where none is given: where noise depends on it, one that nobody can try out."""
+    if request.is_private:
+        return secrets.randbits(256)
+    return secrets.randbits(63) if request.seed is None else request.seed
 
 
 def _ids(commands: Sequence[Command]) -> tuple[str, ...]:

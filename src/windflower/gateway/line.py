@@ -210,6 +210,7 @@ class SocketLine:
             "folder": request.folder,
             "seed": str(request.seed) if request.seed is not None else None,
             "policy": asdict(request.policy),
+            "is_private": request.is_private,
             "limit": request.limit,
             "request": request.request,
             "simulated": request.simulated,

@@ -153,6 +153,7 @@ class LineServer:
             config=values_from_json(given["config"]),
             seed=int(given["seed"]) if given["seed"] is not None else None,
             policy=RoundPolicy(**given["policy"]),
+            is_private=given["is_private"],
             limit=given["limit"],
             request=given["request"],
             simulated=given["simulated"],

@@ -11,7 +11,8 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one
         case "waiting-for-devices":
             return f"waiting for {line['need']} devices, at most {line['timeout-s']:.0f} s"
         case "run-started":
-            return f"run {line['run']} of {line['app']}, seed {line['seed']}"
+            seed = f"seed {line['seed']}" if "seed" in line else "seed secret"
+            return f"run {line['run']} of {line['app']}, {seed}"
         case "run-resumed":
             return f"run {line['run']} goes on: {line['phases']} phases are told again"
         case "run-suspended":

@@ -208,6 +208,7 @@ class _Job:
             return await self._resume(stack, request.resume)
         app = AppFolder.read(request.app.absolute())
         overrides = app.override(request.overrides)
+        _check_seed(app, request.seed)
         policy = replace(app.policy, **request.policy)
         count = request.devices
         if count is None:
@@ -224,6 +225,7 @@ class _Job:
                 config=Values("configs", tuple(overrides.items())),
                 seed=request.seed,
                 policy=policy,
+                is_private=app.noise is not None,
                 limit=request.limit,
                 request=secrets.token_hex(16),
                 simulated=count,
@@ -346,6 +348,16 @@ class _Job:
         line = self._gateway.line
         with suppress(GatewayUnavailable):
             await asyncio.to_thread(line.end_run, run, success=False, reason=reason, result={})
+
+
+def _check_seed(app: AppFolder, seed: int | None) -> None:
+    """Whoever knows the seed of noise can take the noise off again."""
+    if seed is not None and app.noise is not None:
+        raise ConfigError(
+            f"--seed: {app.name} draws noise for privacy ({app.noise}), which nobody may be able to"
+            " repeat: leave --seed out",
+            key="seed",
+        )
 
 
 def _how_it_ended(record: RunRecord) -> tuple[str, str | None]:

@@ -58,6 +58,12 @@ async def verify(state: Path, run: str) -> Verdict:
             f"what run {run} rested on was cleaned up after its time (keep_days, keep_gb)",
             key="run",
         )
+    if record.is_private:
+        raise ConfigError(
+            f"run {run} drew noise for privacy, and its seed was deleted at its end: nobody can"
+            " compute it again",
+            key="run",
+        )
     if not isinstance(recorded, str):
         raise ConfigError(f"run {run} came to no arrays: {record.result.get('reason')}", key="run")
     process = await start(

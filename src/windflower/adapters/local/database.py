@@ -9,6 +9,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -40,6 +41,7 @@ class Database:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")
+        self._connection.execute("PRAGMA secure_delete=ON")
         _check_version(self._connection, path, version)
         # One transaction: tables without their number would look like another release's for ever.
         self._connection.executescript(
@@ -61,6 +63,18 @@ class Database:
         future: asyncio.Future[T] = loop.create_future()
         self._queue.put(_Item(change, future, loop))
         return await future
+
+    async def erase(self) -> None:
+        """See to it that what was deleted stands nowhere in the files any more.
+
+        `secure_delete` overwrites it in the file itself; the log still holds it until it is cut.
+        """
+
+        def cut() -> None:
+            with closing(sqlite3.connect(self._path)) as other:
+                other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        await asyncio.to_thread(cut)
 
     async def close(self) -> None:
         """Commit what waits, then close the file."""
@@ -133,6 +147,9 @@ class DatabaseReader:
             return query(self._connection)
         except sqlite3.OperationalError as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
+
+    async def erase(self) -> None:
+        """Nothing was deleted here."""
 
     async def close(self) -> None:
         """Close the file."""

@@ -6,6 +6,7 @@ A crew of simulated devices shares the file and its commits; a real device has i
 import asyncio
 import hashlib
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -43,6 +44,13 @@ CREATE TABLE IF NOT EXISTS states (
     state BLOB NOT NULL,
     PRIMARY KEY (device, run)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS secrets (
+    device TEXT NOT NULL,
+    run TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    secret TEXT NOT NULL,
+    PRIMARY KEY (device, run)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facts (
     device TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -60,7 +68,7 @@ class DeviceStores:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.database = Database(folder / "device.db", _SCHEMA, version=2)
+        self.database = Database(folder / "device.db", _SCHEMA, version=3)
         self.blobs = folder / "blobs"
         self.updates = folder / "updates"
         self.landing = folder / "landing"
@@ -144,6 +152,8 @@ class DeviceStore:
         if storing:
             gone = await self._shared.database.run(lambda c: self._store_all(c, storing, state))
             self._drop_updates(gone)
+        if any(isinstance(effect, device_effects.ForgetBelow) for effect in storing):
+            await self._shared.database.erase()
 
     def _need(self, command: Command) -> None:
         """Hold what a command names against the other devices that share the cache."""
@@ -221,9 +231,9 @@ class DeviceStore:
         over = connection.execute(
             "SELECT id FROM commands WHERE device = ? AND number < ?", (self._device, number)
         ).fetchall()
-        for table in ("commands", "states"):
+        for table in ("commands", "states", "secrets"):
             connection.execute(
-                f"DELETE FROM {table} WHERE device = ? AND number < ?",  # noqa: S608 - two constants
+                f"DELETE FROM {table} WHERE device = ? AND number < ?",  # noqa: S608 - three constants
                 (self._device, number),
             )
         _set_fact(connection, self._device, "floor", str(number))
@@ -239,6 +249,19 @@ class DeviceStore:
             return None if row is None else bytes(row[0])
 
         return await self._shared.database.run(query)
+
+    async def secret(self, run: str, number: int) -> str:
+        """Return what only this device knows of a run, drawn at the first call."""
+
+        def draw(connection: sqlite3.Connection) -> str:
+            drawn = (self._device, run, number, secrets.token_hex(32))
+            connection.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?, ?, ?)", drawn)
+            (secret,) = connection.execute(
+                "SELECT secret FROM secrets WHERE device = ? AND run = ?", (self._device, run)
+            ).fetchone()
+            return str(secret)
+
+        return await self._shared.database.run(draw)
 
     async def fact(self, name: str) -> str | None:
         """Return a small thing that was remembered."""

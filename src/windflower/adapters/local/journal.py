@@ -88,7 +88,7 @@ CREATE TABLE IF NOT EXISTS presences (
     labels TEXT NOT NULL
 ) WITHOUT ROWID;
 """
-_VERSION: Final = 3
+_VERSION: Final = 4
 _SETTLEMENT: Final = "id, run, device, method, batch, reply, code, reason"
 
 
@@ -126,6 +126,8 @@ class SqliteJournal:
                 _write(connection, entry, at)
 
         await self._database.run(change)
+        if any(isinstance(e, RunRecord) and e.is_private and e.state != "open" for e in entries):
+            await self._database.erase()  # its seed was overwritten
 
     async def recall(self) -> Memory:
         """Return what to go on with."""

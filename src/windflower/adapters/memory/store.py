@@ -1,5 +1,6 @@
 """What a device must not forget, in dictionaries; files go to a folder."""
 
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ class MemoryStore:
         self._states: dict[str, tuple[int, bytes]] = {}
         self._facts: dict[str, str] = {}
         self._cached: list[str] = []
+        self._secrets: dict[str, tuple[int, str]] = {}
 
     async def open(self) -> tuple[Sequence[Kept], int]:
         """Return the commands in the order in which they came, and the floor."""
@@ -71,11 +73,16 @@ class MemoryStore:
                 self.update(kept.command.id).unlink(missing_ok=True)
         self._kept = {i: k for i, k in self._kept.items() if k.command.number >= number}
         self._states = {r: s for r, s in self._states.items() if s[0] >= number}
+        self._secrets = {r: s for r, s in self._secrets.items() if s[0] >= number}
         self._facts["floor"] = str(number)
 
     async def state(self, run: str) -> bytes | None:
         """Return the app's state on this device."""
         return self._states.get(run, (0, None))[1]
+
+    async def secret(self, run: str, number: int) -> str:
+        """Return what only this device knows of a run, drawn at the first call."""
+        return self._secrets.setdefault(run, (number, secrets.token_hex(32)))[1]
 
     async def fact(self, name: str) -> str | None:
         """Return a small thing that was remembered."""

@@ -9,20 +9,8 @@ from flwr.serverapp import Grid, ServerApp, strategy
 
 app = ServerApp()
 
-DP = {
-    "DPServerFixed": lambda plain: strategy.DifferentialPrivacyServerSideFixedClipping(
-        plain, noise_multiplier=0.1, clipping_norm=1.0, num_sampled_clients=5
-    ),
-    "DPServerAdaptive": lambda plain: strategy.DifferentialPrivacyServerSideAdaptiveClipping(
-        plain, noise_multiplier=0.1, num_sampled_clients=5
-    ),
-}
-
-
 def make(name: str) -> strategy.Strategy:
     """Make a strategy."""
-    if name in DP:
-        return DP[name](strategy.FedAvg())
     options = {}
     if name == "FedAvgM":
         options["server_momentum"] = 0.9
