@@ -1,0 +1,106 @@
+"""What a round waits for, with strategies that know nothing of it."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from one_process import DEVICES, fleet
+
+from windflower.core.policy import RoundPolicy
+from windflower.errors import NotEnoughReplies, RunFailed
+from windflower.pipeline.in_memory import Around
+from windflower.ports import Done, Job, Worker
+
+
+class Held:
+    """A device whose work does not end before it may."""
+
+    def __init__(self, worker: Worker, may_end: asyncio.Event) -> None:
+        self._worker = worker
+        self._may_end = may_end
+
+    async def work(self, job: Job) -> Done:
+        await self._may_end.wait()
+        return await self._worker.work(job)
+
+    async def stop(self) -> None:
+        await self._worker.stop()
+
+
+def holding(may_end: asyncio.Event, *devices: int) -> Around:
+    names = {f"device-{number}" for number in devices}
+    return lambda device, worker: Held(worker, may_end) if device in names else worker
+
+
+async def replies_of(folder: Path, policy: RoundPolicy, *held: int, **config: str) -> list[object]:
+    """Run the app while some devices never answer; return each phase's ok, failed and late."""
+    around = holding(asyncio.Event(), *held)
+    async with fleet(folder, "strategies", policy=policy, around=around, **config) as disturbed:
+        run = await disturbed.begin()
+        outcome = await disturbed.execute(run)
+        assert outcome is not None
+        await disturbed.end(run, outcome)
+        phases = disturbed.events.of("phase-closed")
+        return [[line[kind] for kind in ("ok", "failed", "late")] for line in phases]
+
+
+ROUNDS = {"num-server-rounds": 2, "strategy": "FedAvgM"}
+
+
+@pytest.mark.parametrize("quorum", [4, 0.8])
+async def test_a_quorum_closes_a_phase_without_the_slowest(tmp_path: Path, quorum: float) -> None:
+    phases = await replies_of(tmp_path, RoundPolicy(quorum=quorum), 2, **ROUNDS)  # type: ignore[arg-type]
+
+    assert [[4, 0, 1]] * 4 == phases
+
+
+async def test_a_deadline_closes_a_phase_with_those_who_answered(tmp_path: Path) -> None:
+    policy = RoundPolicy(deadline_s=0.5)
+    phases = await replies_of(tmp_path, policy, 0, 3, **ROUNDS)  # type: ignore[arg-type]
+
+    assert [[3, 0, 2]] * 4 == phases
+
+
+async def test_more_devices_are_asked_than_the_app_does_and_the_first_count(tmp_path: Path) -> None:
+    """FedAvg asks a half, two of five, in training: one more is asked, and two must answer."""
+    policy = RoundPolicy(over_select=0.5, deadline_s=0.5)
+    phases = await replies_of(tmp_path, policy, 4, **{"num-server-rounds": 3})  # type: ignore[arg-type]
+    training, evaluation = phases[::2], phases[1::2]
+
+    assert [[2, 0, 1]] * 3 == training
+    assert [[4, 0, 1]] * 3 == evaluation  # all were asked: there was nobody to ask beside them
+
+
+async def test_a_phase_with_too_few_answers_stops_the_run_and_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    may_end = asyncio.Event()
+    policy = RoundPolicy(deadline_s=0.5, min_replies=DEVICES)
+    around = holding(may_end, 1)
+    async with fleet(tmp_path, "strategies", policy=policy, around=around, **ROUNDS) as disturbed:  # type: ignore[arg-type]
+        run = await disturbed.begin()
+        with pytest.raises(NotEnoughReplies, match="4 devices answered well in time, at least 5"):
+            await disturbed.execute(run)
+        assert "open" == disturbed.desk.run(run.run).state
+        works = disturbed.works()
+        may_end.set()
+        run = await disturbed.desk.resume_run(run.run)
+        outcome = await disturbed.execute(run)
+        assert outcome is not None
+        await disturbed.end(run, outcome)
+
+        assert (4, 4 * DEVICES) == (works, disturbed.works())
+        assert [0] == sorted({line["late"] for line in disturbed.events.of("phase-closed")})
+
+
+async def test_a_phase_in_which_all_fail_ends_the_run_with_what_the_first_says(
+    tmp_path: Path,
+) -> None:
+    app = {"strategy": "FedAvgM", "num-server-rounds": 2, "fails": True}
+    policy = RoundPolicy(min_replies=2)
+    async with fleet(tmp_path, "strategies", policy=policy, **app) as disturbed:  # type: ignore[arg-type]
+        run = await disturbed.begin()
+        with pytest.raises(
+            RunFailed, match=r"(?s)0 of 5 devices answered well, at least 2 must.*told"
+        ):
+            await disturbed.execute(run)

@@ -1,0 +1,116 @@
+"""A fleet in this process, whose run can be killed at any call to its gateway and begun again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from windflower.adapters.memory.events import EventList
+from windflower.core.ledger import RunRecord
+from windflower.core.policy import RoundPolicy
+from windflower.flower.app_folder import AppFolder, ConfigValue
+from windflower.flower.execution import Outcome, execute
+from windflower.gateway.desk import Desk
+from windflower.gateway.line import LoopLine
+from windflower.pipeline.in_memory import (
+    Around,
+    MemoryRequest,
+    memory_fleet,
+    open_in_memory,
+    private_modules,
+)
+
+APPS = Path(__file__).parent / "apps"
+DEVICES = 5
+Killed = SystemExit
+"""The run's process is gone: no app catches this, and other threads of an app end silently."""
+
+
+class MortalLine(LoopLine):
+    """A line whose run is killed before its nth call."""
+
+    def __init__(self, desk: Desk, loop: asyncio.AbstractEventLoop, *, dies_at: int) -> None:
+        super().__init__(desk, loop)
+        self.calls = 0
+        self._dies_at = dies_at
+
+    def _wait(self, call: Any) -> Any:  # noqa: ANN401 - any call
+        self.calls += 1
+        if (self._dies_at and self.calls >= self._dies_at) or self._loop.is_closed():
+            call.close()
+            raise Killed
+        return super()._wait(call)
+
+
+@dataclass
+class Fleet:
+    """A fleet in this process, for one run that is executed more than once."""
+
+    request: MemoryRequest
+    folder: Path
+    desk: Desk
+    events: EventList
+    lines: list[MortalLine] = field(default_factory=list)
+
+    async def begin(self) -> RunRecord:
+        return await open_in_memory(self.request, self.folder, self.desk)
+
+    async def execute(self, run: RunRecord, *, dies_at: int = 0) -> Outcome | None:
+        """Execute the run once; None where it was killed."""
+        line = MortalLine(self.desk, asyncio.get_running_loop(), dies_at=dies_at)
+        self.lines.append(line)
+
+        def work() -> Outcome | None:
+            try:
+                return execute(self.request.app, line, run, scratch=self.folder)
+            except Killed:
+                return None
+
+        with private_modules(self.request.app):
+            return await asyncio.to_thread(work)
+
+    async def end(self, run: RunRecord, outcome: Outcome) -> str:
+        """End the run; return its model's hash."""
+        summary = outcome.save(self.folder / "result")
+        await self.desk.end_run(run.run, success=True, reason="it ended", result=summary)
+        return str(summary.get("model-hash")) + str(summary["metrics"])
+
+    def works(self) -> int:
+        return len(self.events.of("reply-accepted"))
+
+
+@asynccontextmanager
+async def fleet(
+    folder: Path,
+    app: str,
+    *,
+    policy: RoundPolicy | None = None,
+    around: Around = lambda _, worker: worker,
+    **config: ConfigValue,
+) -> AsyncIterator[Fleet]:
+    """Yield a fleet of five devices.
+
+    Args:
+        folder: for files; made where it is missing.
+        app: one of the test apps.
+        policy: what rounds wait for; None waits strictly.
+        around: put around each device's worker.
+        config: run configuration.
+    """
+    folder.mkdir(exist_ok=True)
+    request = MemoryRequest(
+        app=AppFolder.read(APPS / app),
+        node_configs={
+            f"device-{i}": f"partition-id={i} num-partitions={DEVICES}" for i in range(DEVICES)
+        },
+        config=dict(config),
+        seed=7,
+        is_strict=policy is None,
+        policy=policy,
+        around=around,
+    )
+    events = EventList()
+    async with memory_fleet(request, folder, events) as desk:
+        yield Fleet(request, folder, desk, events)
