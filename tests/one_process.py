@@ -1,11 +1,13 @@
 """A fleet in this process, whose run can be killed at any call to its gateway and begun again."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from windflower.adapters.memory.events import EventList
 from windflower.core.ledger import RunRecord
@@ -24,8 +26,10 @@ from windflower.pipeline.in_memory import (
 
 APPS = Path(__file__).parent / "apps"
 DEVICES = 5
+
+Config = Mapping[str, ConfigValue]
 Killed = SystemExit
-"""The run's process is gone: no app catches this, and other threads of an app end silently."""
+"""The run's process is gone: no app catches this."""
 
 
 class MortalLine(LoopLine):
@@ -34,14 +38,26 @@ class MortalLine(LoopLine):
     def __init__(self, desk: Desk, loop: asyncio.AbstractEventLoop, *, dies_at: int) -> None:
         super().__init__(desk, loop)
         self.calls = 0
+        self._owner: threading.Thread | None = None
         self._dies_at = dies_at
 
     def _wait(self, call: Any) -> Any:  # noqa: ANN401 - any call
+        self._owner = self._owner or threading.current_thread()
         self.calls += 1
         if (self._dies_at and self.calls >= self._dies_at) or self._loop.is_closed():
             call.close()
+            self._die()
+        try:
+            return super()._wait(call)
+        except CancelledError:
+            self._die()
+
+    def _die(self) -> NoReturn:
+        """End this thread: the app's own by an exception, any other one by never going on."""
+        if threading.current_thread() is self._owner:
             raise Killed
-        return super()._wait(call)
+        threading.Event().wait()
+        raise Killed
 
 
 @dataclass
@@ -85,19 +101,19 @@ class Fleet:
 async def fleet(
     folder: Path,
     app: str,
+    config: Config | None = None,
     *,
     policy: RoundPolicy | None = None,
     around: Around = lambda _, worker: worker,
-    **config: ConfigValue,
 ) -> AsyncIterator[Fleet]:
     """Yield a fleet of five devices.
 
     Args:
         folder: for files; made where it is missing.
         app: one of the test apps.
+        config: run configuration.
         policy: what rounds wait for; None waits strictly.
         around: put around each device's worker.
-        config: run configuration.
     """
     folder.mkdir(exist_ok=True)
     request = MemoryRequest(
@@ -105,7 +121,7 @@ async def fleet(
         node_configs={
             f"device-{i}": f"partition-id={i} num-partitions={DEVICES}" for i in range(DEVICES)
         },
-        config=dict(config),
+        config=dict(config or {}),
         seed=7,
         is_strict=policy is None,
         policy=policy,

@@ -21,12 +21,14 @@ KEYS = [
 ]
 
 
-def demo(programs: Programs, name: str, *arguments: str, **environment: str) -> Program:
+def demo(
+    programs: Programs, name: str, *arguments: str, deadline_s: float = 60, **environment: str
+) -> Program:
     state = str(programs.folder / "state")
     program = programs.windflower(
         "demo", "--state", state, "--format", "json", *arguments, name=name, **environment
     )
-    assert 0 == program.wait(), program.err
+    assert 0 == program.wait(deadline_s=deadline_s), program.err
     return program
 
 
@@ -50,6 +52,21 @@ def test_ten_watches_learn_together_and_the_same_seed_gives_the_same_model(
     assert {"ok": 10 + 20 * (9 + 10), "failed": 0, "late": 0} == first["replies"]
     assert first["run-id"] != second["run-id"]
     assert first["model-hash"] == second["model-hash"] != other["model-hash"]
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+def test_everything_is_killed_and_the_model_is_the_same(programs: Programs) -> None:
+    disturbed = demo(programs, "chaos", "--chaos", "--rounds", "8", deadline_s=150).last
+    state = programs.folder / "state"
+    killed = events(state, "killed")
+
+    assert [*KEYS, "undisturbed-hash", "kills"] == list(disturbed)
+    assert disturbed["success"]
+    assert disturbed["undisturbed-hash"] == disturbed["model-hash"]
+    assert Path(disturbed["model-file"]).is_file()
+    assert {"device", "broker", "gateway", "run"} == {k for k, n in disturbed["kills"].items() if n}
+    assert sum(disturbed["kills"].values()) == len({line["pid"] for line in killed})
+    assert {"ok": 10 + 8 * (9 + 10), "failed": 0, "late": 0} == disturbed["replies"]
 
 
 def test_every_place_comes_to_the_same_bits(programs: Programs) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from one_process import DEVICES, fleet
+from one_process import DEVICES, Config, fleet
 
 from windflower.core.policy import RoundPolicy
 from windflower.errors import NotEnoughReplies, RunFailed
@@ -32,10 +32,12 @@ def holding(may_end: asyncio.Event, *devices: int) -> Around:
     return lambda device, worker: Held(worker, may_end) if device in names else worker
 
 
-async def replies_of(folder: Path, policy: RoundPolicy, *held: int, **config: str) -> list[object]:
+async def replies_of(
+    folder: Path, policy: RoundPolicy, config: Config, *held: int
+) -> list[list[int]]:
     """Run the app while some devices never answer; return each phase's ok, failed and late."""
     around = holding(asyncio.Event(), *held)
-    async with fleet(folder, "strategies", policy=policy, around=around, **config) as disturbed:
+    async with fleet(folder, "strategies", config, policy=policy, around=around) as disturbed:
         run = await disturbed.begin()
         outcome = await disturbed.execute(run)
         assert outcome is not None
@@ -44,19 +46,19 @@ async def replies_of(folder: Path, policy: RoundPolicy, *held: int, **config: st
         return [[line[kind] for kind in ("ok", "failed", "late")] for line in phases]
 
 
-ROUNDS = {"num-server-rounds": 2, "strategy": "FedAvgM"}
+ROUNDS: Config = {"num-server-rounds": 2, "strategy": "FedAvgM"}
 
 
 @pytest.mark.parametrize("quorum", [4, 0.8])
 async def test_a_quorum_closes_a_phase_without_the_slowest(tmp_path: Path, quorum: float) -> None:
-    phases = await replies_of(tmp_path, RoundPolicy(quorum=quorum), 2, **ROUNDS)  # type: ignore[arg-type]
+    phases = await replies_of(tmp_path, RoundPolicy(quorum=quorum), ROUNDS, 2)
 
     assert [[4, 0, 1]] * 4 == phases
 
 
 async def test_a_deadline_closes_a_phase_with_those_who_answered(tmp_path: Path) -> None:
     policy = RoundPolicy(deadline_s=0.5)
-    phases = await replies_of(tmp_path, policy, 0, 3, **ROUNDS)  # type: ignore[arg-type]
+    phases = await replies_of(tmp_path, policy, ROUNDS, 0, 3)
 
     assert [[3, 0, 2]] * 4 == phases
 
@@ -64,7 +66,7 @@ async def test_a_deadline_closes_a_phase_with_those_who_answered(tmp_path: Path)
 async def test_more_devices_are_asked_than_the_app_does_and_the_first_count(tmp_path: Path) -> None:
     """FedAvg asks a half, two of five, in training: one more is asked, and two must answer."""
     policy = RoundPolicy(over_select=0.5, deadline_s=0.5)
-    phases = await replies_of(tmp_path, policy, 4, **{"num-server-rounds": 3})  # type: ignore[arg-type]
+    phases = await replies_of(tmp_path, policy, {"num-server-rounds": 3}, 4)
     training, evaluation = phases[::2], phases[1::2]
 
     assert [[2, 0, 1]] * 3 == training
@@ -77,7 +79,7 @@ async def test_a_phase_with_too_few_answers_stops_the_run_and_loses_nothing(
     may_end = asyncio.Event()
     policy = RoundPolicy(deadline_s=0.5, min_replies=DEVICES)
     around = holding(may_end, 1)
-    async with fleet(tmp_path, "strategies", policy=policy, around=around, **ROUNDS) as disturbed:  # type: ignore[arg-type]
+    async with fleet(tmp_path, "strategies", ROUNDS, policy=policy, around=around) as disturbed:
         run = await disturbed.begin()
         with pytest.raises(NotEnoughReplies, match="4 devices answered well in time, at least 5"):
             await disturbed.execute(run)
@@ -96,9 +98,9 @@ async def test_a_phase_with_too_few_answers_stops_the_run_and_loses_nothing(
 async def test_a_phase_in_which_all_fail_ends_the_run_with_what_the_first_says(
     tmp_path: Path,
 ) -> None:
-    app = {"strategy": "FedAvgM", "num-server-rounds": 2, "fails": True}
+    app: Config = {"strategy": "FedAvgM", "num-server-rounds": 2, "fails": True}
     policy = RoundPolicy(min_replies=2)
-    async with fleet(tmp_path, "strategies", policy=policy, **app) as disturbed:  # type: ignore[arg-type]
+    async with fleet(tmp_path, "strategies", app, policy=policy) as disturbed:
         run = await disturbed.begin()
         with pytest.raises(
             RunFailed, match=r"(?s)0 of 5 devices answered well, at least 2 must.*told"

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-from one_process import Fleet, fleet
+from one_process import Config, Fleet, fleet
 
 from windflower.core.ledger import RunRecord
 from windflower.errors import RunDiverged
-from windflower.flower.app_folder import ConfigValue
 
 EQUAL = (
     "FedAvg", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad", "FedProx", "QFedAvg", "FedMedian",
@@ -15,9 +14,9 @@ EQUAL = (
 )  # fmt: skip
 
 
-async def undisturbed(folder: Path, app: str, **config: ConfigValue) -> tuple[str, int, int]:
+async def undisturbed(folder: Path, app: str, config: Config | None = None) -> tuple[str, int, int]:
     """Return the hash, the calls and the replies of a run that nothing happens to."""
-    async with fleet(folder, app, **config) as calm:
+    async with fleet(folder, app, config) as calm:
         run = await calm.begin()
         outcome = await calm.execute(run)
         assert outcome is not None
@@ -25,13 +24,13 @@ async def undisturbed(folder: Path, app: str, **config: ConfigValue) -> tuple[st
 
 
 async def killed_at_every_call(
-    folder: Path, app: str, **config: ConfigValue
+    folder: Path, app: str, config: Config | None = None
 ) -> list[tuple[str, int]]:
     """Return the hash and the replies of one run for each call before which it may be killed."""
-    _, calls, _ = await undisturbed(folder / "calm", app, **config)
+    _, calls, _ = await undisturbed(folder / "calm", app, config)
     endings = []
     for dies_at in range(1, calls + 1):
-        async with fleet(folder / str(dies_at), app, **config) as disturbed:
+        async with fleet(folder / str(dies_at), app, config) as disturbed:
             run = await disturbed.begin()
             assert await disturbed.execute(run, dies_at=dies_at) is None
             run = await disturbed.desk.resume_run(run.run)
@@ -45,9 +44,9 @@ async def killed_at_every_call(
 async def test_a_strategy_ends_with_the_same_bits_wherever_it_is_killed(
     tmp_path: Path, name: str
 ) -> None:
-    short: dict[str, ConfigValue] = {"strategy": name, "num-server-rounds": 2}
-    hash_, _, works = await undisturbed(tmp_path / "twin", "strategies", **short)
-    endings = await killed_at_every_call(tmp_path, "strategies", **short)
+    short: Config = {"strategy": name, "num-server-rounds": 2}
+    hash_, _, works = await undisturbed(tmp_path / "twin", "strategies", short)
+    endings = await killed_at_every_call(tmp_path, "strategies", short)
 
     assert 8 <= len(endings)
     assert {(hash_, works)} == set(endings)  # and nothing was trained twice
@@ -56,9 +55,9 @@ async def test_a_strategy_ends_with_the_same_bits_wherever_it_is_killed(
 @pytest.mark.parametrize("name", ["DPServerFixed", "DPServerAdaptive"])
 async def test_noise_is_drawn_again_alike_while_the_run_is_open(tmp_path: Path, name: str) -> None:
     """With the seed that a gateway keeps for so long; the test's own, to have a twin."""
-    short: dict[str, ConfigValue] = {"strategy": name, "num-server-rounds": 2}
-    hash_, _, works = await undisturbed(tmp_path / "twin", "noisy", **short)
-    endings = await killed_at_every_call(tmp_path, "noisy", **short)
+    short: Config = {"strategy": name, "num-server-rounds": 2}
+    hash_, _, works = await undisturbed(tmp_path / "twin", "noisy", short)
+    endings = await killed_at_every_call(tmp_path, "noisy", short)
 
     assert {(hash_, works)} == set(endings)
 
@@ -93,7 +92,7 @@ async def killed_in_round_two(disturbed: Fleet) -> RunRecord:
 async def test_an_app_that_asks_for_something_else_is_stopped_and_told_what(
     tmp_path: Path, whim: str
 ) -> None:
-    async with fleet(tmp_path, "strategies", whim=whim) as disturbed:
+    async with fleet(tmp_path, "strategies", {"whim": whim}) as disturbed:
         run = await killed_in_round_two(disturbed)
         run = await disturbed.desk.resume_run(run.run)
         key = {"clock": "started-at", "entropy": "token"}[whim]
@@ -108,7 +107,7 @@ async def test_an_app_that_asks_for_something_else_is_stopped_and_told_what(
 async def test_a_lenient_run_accepts_other_values_in_phases_that_are_closed(
     tmp_path: Path,
 ) -> None:
-    async with fleet(tmp_path, "strategies", whim="clock") as disturbed:
+    async with fleet(tmp_path, "strategies", {"whim": "clock"}) as disturbed:
         run = await killed_in_round_two(disturbed)
         before = disturbed.works()
         run = await disturbed.desk.resume_run(run.run, is_lenient=True)
