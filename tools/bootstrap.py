@@ -128,15 +128,29 @@ def check(arguments: list[str]) -> int:
     return 0
 
 
+NIGHTLY = (
+    ("sim", "--seeds", "0:100000"),
+    ("crash", "--nested", "3000"),
+    ("chaos", "--scenarios", "30"),
+    ("scale", "storm", "9000"),
+    ("scale", "restart", "10000"),
+    ("scale", "soak", "1800"),
+)
+"""Simulated fleets; deaths in the recovery from deaths; real chaos; storms and long lives."""
+
+
 def nightly(arguments: list[str]) -> int:
-    """Simulate a hundred thousand fleets."""
-    seeds = arguments or ["0:100000"]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}"}
-    command = [str(BIN / "python"), "-m", "sim", "--seeds", *seeds]
-    return subprocess.run(command, check=False, cwd=ROOT, env=environment).returncode
+    """Run the long ones, all or those that are named; one that fails does not stop the rest."""
+    ensure_programs()
+    failed = 0
+    for name, *words in NIGHTLY:
+        if not arguments or name in arguments:
+            say(" ".join([name, *words]))
+            failed |= call([str(BIN / "python"), "-m", name, *words], tests=True) != 0
+    return int(failed)
 
 
-def call(command: list[str], *, quiet: bool = False) -> int:
+def call(command: list[str], *, quiet: bool = False, tests: bool = False) -> int:
     """Run a command in the tree; show what a quiet one said only if it failed."""
     environment = {
         **os.environ,
@@ -144,6 +158,7 @@ def call(command: list[str], *, quiet: bool = False) -> int:
         "PATH": os.pathsep.join([str(BIN), os.environ.get("PATH", ""), "/usr/sbin"]),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
+        **({"PYTHONPATH": str(ROOT / "tests")} if tests else {}),
     }
     done = subprocess.run(
         command, check=False, cwd=ROOT, env=environment, capture_output=quiet, text=True

@@ -27,6 +27,7 @@ exception that names the cause and the fix.
         ├── RunSuspended              it is still open: resume it
         │   ├── NotEnoughDevices
         │   ├── NotEnoughReplies
+        │   ├── NotEnoughRoom
         │   └── RunDiverged
         └── RunFailed
 """
@@ -182,6 +183,12 @@ class NotEnoughDevices(RunSuspended):
 
 class NotEnoughReplies(RunSuspended):
     """By the deadline of a phase fewer devices had answered well than its policy asks for."""
+
+
+class NotEnoughRoom(RunSuspended):
+    """The gateway's disk has no room for what a phase may bring: it is not begun."""
+
+    exit_code = 74
 
 
 class RunDiverged(RunSuspended):

@@ -138,6 +138,10 @@ class Blobs(Protocol):
         """Drop what is stored under a key, if anything is."""
         ...
 
+    def room_bytes(self) -> int:
+        """Return how many bytes can still be stored."""
+        ...
+
     async def sweep(self, live: frozenset[str], *, older_than_s: float) -> int:
         """Drop what is stored under other keys than these for so long; return how many went."""
         ...
@@ -295,6 +299,10 @@ class Store(Protocol):
 
     async def keep_blob(self, path: Path, ref: BlobRef) -> None:
         """Move a whole and verified file into the cache."""
+        ...
+
+    def room_bytes(self) -> int:
+        """Return how many bytes can still be stored."""
         ...
 
     def trim(self, needed: frozenset[str]) -> None:

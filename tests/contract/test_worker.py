@@ -105,3 +105,13 @@ async def test_a_worker_that_is_stopped_starts_afresh(worker: Worker, tmp_path: 
     await worker.stop()
 
     assert first == bits(await worker.work(job(tmp_path, "1" * 16)))
+
+
+async def test_a_worker_is_spawned_where_the_nursery_is_gone(tmp_path: Path) -> None:
+    events = EventList()
+    worker = ProcessWorker(tmp_path / "nobody.sock", events, scratch=tmp_path)
+    done = await worker.work(job(tmp_path, "1" * 16))
+    await worker.stop()
+
+    assert 32 < len(bits(done))
+    assert ["spawned"] == [line["how"] for line in events.of("worker-started")]

@@ -35,15 +35,7 @@ class ScriptedRun:
     @classmethod
     def begin(cls, line: SocketLine, devices: Sequence[str]) -> "ScriptedRun":
         """Open a run."""
-        request = RunRequest(
-            app="scripted",
-            folder="",
-            bundle=_BUNDLE,
-            config=NO_CONFIG,
-            seed=1,
-            policy=RoundPolicy(is_strict=True),
-        )
-        record = line.open_run(request)
+        record = line.open_run(strict_request())
         return cls(line, line.begin(record.run, record.epoch), devices)
 
     def ask(self, group: str, content: Content) -> Sequence[Settlement]:
@@ -78,4 +70,16 @@ def command_for(run: RunRecord, device: str, group: str, content: Content) -> Co
         ttl_s=TTL_S,
         created_at=time.time(),
         content=content,
+    )
+
+
+def strict_request() -> RunRequest:
+    """Return what opens a run that waits for every device that it asks."""
+    return RunRequest(
+        app="scripted",
+        folder="",
+        bundle=_BUNDLE,
+        config=NO_CONFIG,
+        seed=1,
+        policy=RoundPolicy(is_strict=True),
     )

@@ -2,17 +2,18 @@
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
-from scale.asking import TTL_S, command_for
+from scale.asking import TTL_S, command_for, strict_request
 from windflower.adapters.local.journal import open_journal
+from windflower.compose import StateFolder, open_gateway
 from windflower.core.gateway_effects import RecordCommands, RecordReply
-from windflower.core.ledger import Entry, EpochRecord, PhaseRecord, RunRecord
-from windflower.core.policy import RoundPolicy, Terms
+from windflower.core.ledger import Entry, PhaseRecord, RunRecord
+from windflower.core.policy import Terms
 from windflower.core.roster import Presence
+from windflower.settings import Settings
 from windflower.wire.content import Content, blob_ref
-from windflower.wire.messages import NO_CONFIG, Command, Reply
+from windflower.wire.messages import Command, Reply
 
 PHASES: Final = 20
 
@@ -20,19 +21,23 @@ _PACK: Final = bytes(300)
 _ANSWER: Final = Content((("pack", None),), blob_ref(_PACK), _PACK)
 
 
-async def leave_behind(journal: Path, *, settled: int, waiting: str) -> Command:
-    """Write the journal; return the command that is open.
+async def leave_behind(settings: Settings, *, settled: int, waiting: str) -> Command:
+    """Open a run at a real gateway that ends then, and write the rest of its journal.
 
     Args:
-        journal: the file.
+        settings: of the gateway.
         settled: how many exchanges of the open run are settled, in `PHASES` closed phases.
         waiting: the device whose exchange is open.
+
+    Returns:
+        The command that is open.
     """
-    run = _run()
+    async with open_gateway(settings) as gateway:
+        run = await gateway.desk.open_run(strict_request())
     devices = [f"past-{number:04}" for number in range(settled // PHASES)]
-    written = open_journal(journal)
+    written = open_journal(StateFolder(settings.state).journal)
     now = time.time()
-    await written.record([EpochRecord(run.epoch), run, *_presences(devices, now)], at=now)
+    await written.record(list(_presences(devices, now)), at=now)
     for number in range(PHASES):
         await written.record(list(_phase(run, devices, number, now)), at=now)
     command = command_for(run, waiting, "last", _ANSWER)
@@ -40,26 +45,6 @@ async def leave_behind(journal: Path, *, settled: int, waiting: str) -> Command:
     await written.record([RecordCommands((command,), "last", terms)], at=now)
     await written.close()
     return command
-
-
-def _run() -> RunRecord:
-    return RunRecord(
-        run="1-00000000",
-        number=1,
-        epoch=1,
-        app="scripted",
-        folder="",
-        bundle=blob_ref(b"no app"),
-        config=NO_CONFIG,
-        seed=1,
-        policy=RoundPolicy(is_strict=True),
-        limit=None,
-        request="",
-        simulated=0,
-        crew="",
-        state="open",
-        created_at=time.time(),
-    )
 
 
 def _presences(devices: list[str], now: float) -> Iterator[Presence]:

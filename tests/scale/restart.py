@@ -71,8 +71,11 @@ def restart(programs: Programs, settled: int) -> RestartFigures:
     crew = CrewProcess(programs, broker.address, name="waiting", size=1, interval_s=_INTERVAL_S)
     (device,) = crew.devices
     state = StateFolder(programs.folder / "gateway")
-    command = asyncio.run(leave_behind(state.journal, settled=settled, waiting=device))
-    recalled, recall_s, open_s = asyncio.run(_alone(state, broker.address))
+    elsewhere = Settings(  # where the waiting device hears nothing
+        state=state.path, broker=broker.address, topic_prefix="elsewhere", blobs_host="127.0.0.1"
+    )
+    command = asyncio.run(leave_behind(elsewhere, settled=settled, waiting=device))
+    recalled, recall_s, open_s = asyncio.run(_alone(elsewhere))
     watch = CommandWatch(broker.port, device)
     began = time.monotonic()
     gateway = GatewayProcess(programs, broker.address)
@@ -98,14 +101,13 @@ def restart(programs: Programs, settled: int) -> RestartFigures:
     return figures
 
 
-async def _alone(state: StateFolder, broker: str) -> tuple[int, float, float]:
+async def _alone(settings: Settings) -> tuple[int, float, float]:
     """Time a copy of the folder in this process, which has imported everything already."""
-    copy = state.path.with_name("copy")
-    shutil.copytree(state.path, copy)
-    recalled, recall_s = await _recall(copy / state.journal.name)
-    settings = Settings(state=copy, broker=broker, topic_prefix="copy", blobs_host="127.0.0.1")
+    copy = settings.state.with_name("copy")
+    shutil.copytree(settings.state, copy)
+    recalled, recall_s = await _recall(StateFolder(copy).journal)
     began = time.monotonic()
-    async with open_gateway(settings):
+    async with open_gateway(settings.model_copy(update={"state": copy})):
         open_s = time.monotonic() - began
     return recalled, recall_s, open_s
 

@@ -64,9 +64,9 @@ class Growth:
     Attributes:
         hours: how long that is, median to median.
         mb: how much its resident memory grew, median to median.
-        descriptors: how much their lowest number grew.
-        threads: how much their lowest number grew.
-        tasks: how much their lowest number grew.
+        descriptors: how much their usual number grew, median to median.
+        threads: how much their usual number grew, median to median.
+        tasks: how much their usual number grew, median to median.
         latest: how it was at the end.
     """
 
@@ -79,17 +79,19 @@ class Growth:
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> "Growth":
-        """Compare what was seen; whatever leaks raises even the lowest number."""
+        """Compare what was seen; a single sample may catch a task or a connection that ends."""
         warm = samples[int(len(samples) * _WARM_UP) :]
         third = max(len(warm) // 3, 1)
         first, last = warm[:third], warm[-third:]
 
-        def grown(number: Callable[[Sample], float], middle: Callable[..., float] = min) -> float:
-            return middle(map(number, last)) - middle(map(number, first))
+        def grown(number: Callable[[Sample], float]) -> float:
+            return statistics.median_low(map(number, last)) - statistics.median_low(
+                map(number, first)
+            )
 
         return cls(
-            hours=round(grown(lambda sample: sample.at_s, statistics.median) / 3600, 4),
-            mb=round(grown(lambda sample: sample.vitals.resident_mb, statistics.median), 2),
+            hours=round(grown(lambda sample: sample.at_s) / 3600, 4),
+            mb=round(grown(lambda sample: sample.vitals.resident_mb), 2),
             descriptors=int(grown(lambda sample: sample.vitals.descriptors)),
             threads=int(grown(lambda sample: sample.vitals.threads)),
             tasks=int(grown(lambda sample: sample.tasks)),

@@ -12,6 +12,7 @@ from windflower.core import device_effects, duty
 from windflower.core.device_effects import Effect, FetchProblem
 from windflower.core.duty import Duty, heartbeat_of
 from windflower.core.events import AgentStarted, Event, KeyPinned, MessageRefused
+from windflower.core.retention import device_needs_bytes
 from windflower.errors import (
     BlobsUnavailable,
     BlobTooLarge,
@@ -235,8 +236,8 @@ class Agent:
 
     def _begin(self, effect: Effect) -> None:
         match effect:
-            case device_effects.Fetch(id_, blobs, grants):
-                self._job(self._fetch(id_, blobs, grants))
+            case device_effects.Fetch(command, grants):
+                self._job(self._fetch(command, grants))
             case device_effects.Work(command):
                 self._working = self._job(self._work(command))
             case device_effects.StopWork():
@@ -267,7 +268,23 @@ class Agent:
         if problem is not None and not self._broken.done():
             self._broken.set_exception(problem)
 
-    async def _fetch(self, id_: str, blobs: Iterable[BlobRef], grants: Iterable[Grant]) -> None:
+    def _lacks_room(self, command: Command) -> bool:
+        """Whether a command would fill the disk; then it is answered with that, in time."""
+        cached = [ref.digest for ref in command.blobs if self._store.blob(ref) is not None]
+        need, room = device_needs_bytes(command, cached), self._store.room_bytes()
+        if need <= room:
+            return False
+        reason = (
+            f"{self._settings.device} has no room: this needs {need / 1e6:.0f} MB,"
+            f" {room / 1e6:.0f} MB are free"
+        )
+        self._put(_Input(lambda now: self._duty.has_no_room(command.id, reason, now)))
+        return True
+
+    async def _fetch(self, command: Command, grants: Iterable[Grant]) -> None:
+        if self._lacks_room(command):
+            return
+        id_, blobs = command.id, command.blobs
         by_key = {grant.key: grant for grant in grants if grant.method == "GET"}
         problem: FetchProblem | None = None
         async with self._fetching:  # two downloads of one blob would write into one file
@@ -310,6 +327,8 @@ class Agent:
     async def _work(self, command: Command) -> None:
         if self._stopping is not None:
             await asyncio.wait([self._stopping])  # the worker is still busy with what was cancelled
+        if self._lacks_room(command):
+            return
         job = await self._make_job(command)
         if job is None:
             reason = f"{self._settings.device} lost a downloaded blob from its cache"

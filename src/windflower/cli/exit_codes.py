@@ -7,6 +7,7 @@ from windflower import errors
 TABLE: Final[tuple[tuple[type[errors.WindflowerError], str], ...]] = (
     (errors.NotEnoughDevices, "fewer devices than needed were online: start more, or wait"),
     (errors.RunDiverged, "a run that was begun again asks for something else: mend the app"),
+    (errors.NotEnoughRoom, "the gateway's disk is full: make room, then --resume"),
     (errors.RunSuspended, "the run stopped and nothing is lost: go on with --resume"),
     (errors.RunError, "the run ended without its result: its reason is in the last line"),
     (errors.AppError, "the Flower app cannot be run: the message says what to mend"),

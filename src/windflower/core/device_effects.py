@@ -57,11 +57,20 @@ class ForgetBelow:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Download these blobs, then call `fetched` or `fetch_failed`."""
+    """Download the blobs that a command names, then call `fetched` or `fetch_failed`."""
 
-    id: str
-    blobs: tuple[BlobRef, ...]
+    command: Command
     grants: tuple[Grant, ...]
+
+    @property
+    def id(self) -> str:
+        """The command's."""
+        return self.command.id
+
+    @property
+    def blobs(self) -> tuple[BlobRef, ...]:
+        """What is to be there in the end."""
+        return self.command.blobs
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,6 +226,14 @@ class Duty:
             effects += self._answer(task, Failure(MESSAGE_UNAVAILABLE, reason))
         return [*effects, *self._go_on(now)]
 
+    def has_no_room(self, id_: str, reason: str, now: float) -> list[Effect]:
+        """Answer with a failure before anything is downloaded or worked on."""
+        task = self._tasks.get(id_)
+        if task is None or task.stage not in ("fetching", "working"):
+            return []
+        refused = self._answer(task, Failure(MESSAGE_UNAVAILABLE, reason))
+        return [*refused, *self._go_on(now)]
+
     def worked(
         self, id_: str, result: Content | Failure, *, worked_s: float, now: float
     ) -> list[Effect]:
@@ -355,7 +363,7 @@ class Duty:
                 return [*effects, *self._work(task, now)]
             task.stage = "fetching"
             grants = tuple(task.grants.values())
-            return [*effects, Fetch(task.command.id, task.command.blobs, grants)]
+            return [*effects, Fetch(task.command, grants)]
         return effects
 
     def _next_waiting(self) -> _Task | None:

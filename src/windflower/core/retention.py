@@ -19,6 +19,30 @@ SPARE_BLOBS: Final = 4
 """So many blobs that nothing needs stay in a device's cache: the next command may name them."""
 
 
+RESERVE_BYTES: Final = 8 << 20
+"""So much room stays for journals: with less, what was done could not be kept."""
+
+
+def device_needs_bytes(command: Command, cached: Iterable[str]) -> int:
+    """Return how much room a device needs for a command, from download to answer.
+
+    Args:
+        command: what it is asked; the answer is taken to be as large as what came, once while the
+            app has it and once as it is kept.
+        cached: digests that it has already.
+    """
+    have = frozenset(cached)
+    downloads = sum(ref.size_bytes for ref in command.blobs if ref.digest not in have)
+    pack = command.content.pack
+    return downloads + 2 * (pack.size_bytes if pack is not None else 0) + RESERVE_BYTES
+
+
+def phase_needs_bytes(commands: Iterable[Command]) -> int:
+    """Return how much room a gateway needs for a phase: answers are as large as questions."""
+    packs = (command.content.pack for command in commands)
+    return sum(pack.size_bytes for pack in packs if pack is not None) + RESERVE_BYTES
+
+
 @dataclass(frozen=True, slots=True)
 class Retention:
     """For how long finished runs can be verified.

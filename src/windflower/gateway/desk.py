@@ -29,11 +29,13 @@ from windflower.core.ledger import (
     Tally,
 )
 from windflower.core.policy import RoundPolicy, Terms
+from windflower.core.retention import phase_needs_bytes
 from windflower.core.roster import Presence
 from windflower.errors import (
     ConfigError,
     LocalProtocolError,
     NotEnoughDevices,
+    NotEnoughRoom,
     RunDiverged,
     RunFailed,
 )
@@ -367,6 +369,7 @@ class Desk:
     async def _run_phase(
         self, run: str, phase: PhaseRecord, commands: Sequence[Command], terms: Terms
     ) -> None:
+        self._check_room(commands)
         type_, begun = commands[0].type, self._clock.now()
         self._feed.report(
             PhaseOpened(
@@ -397,6 +400,14 @@ class Desk:
                 seconds=round(now - begun, 4),
             )
         )
+
+    def _check_room(self, commands: Sequence[Command]) -> None:
+        need, room = phase_needs_bytes(commands), self._blobs.room_bytes()
+        if need > room:
+            raise NotEnoughRoom(
+                f"the answers of {len(commands)} devices may take {need / 1e6:.0f} MB, and"
+                f" {room / 1e6:.0f} MB are free on the gateway's disk: make room, then resume"
+            )
 
     async def push(self, run: str, commands: Sequence[Command]) -> None:
         """Ask devices without waiting for them; raises RunDiverged as `ask`."""

@@ -115,7 +115,7 @@ def test_a_dead_grant_is_said_in_a_heartbeat_and_a_new_one_ends_the_wait() -> No
     renewed = device.controlled(Control("d1", "grant", (asked.id,), epoch=1), (grant,), 2.0)
 
     assert [(asked.id,)] == [beat.need for beat in starved if isinstance(beat, Beat)]
-    assert [Fetch(asked.id, (PACK,), (grant,))] == of_kind(renewed, Fetch)
+    assert [Fetch(asked, (grant,))] == of_kind(renewed, Fetch)
 
 
 def test_an_upload_that_cannot_succeed_becomes_a_failure() -> None:
@@ -182,3 +182,15 @@ def test_an_upload_that_reaches_nobody_asks_for_another_address_and_goes_on_tryi
 
 def test_waiting_has_no_end_after_which_it_breaks() -> None:
     assert 30.0 == wait_s(1025) == wait_s(10**6)
+
+
+def test_a_command_for_which_there_is_no_room_is_answered_before_anything_is_fetched() -> None:
+    asked, device = replace(command(), content=LARGE), duty()
+    device.ordered(asked, (Grant("GET", PACK.key, "http://x/", 1, 60.0),), 0.0)
+    effects = device.has_no_room(asked.id, "d1 has no room", 1.0)
+
+    kept, published = of_kind(effects, KeepReply, Publish)
+    assert isinstance(kept, KeepReply)
+    assert Failure(3, "d1 has no room") == kept.reply.failure
+    assert isinstance(published, Publish)
+    assert [] == device.fetched(asked.id, 2.0)

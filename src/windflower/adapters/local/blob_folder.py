@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import shutil
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -145,6 +146,10 @@ class BlobFolder:
         for path in (self.path(key), self._view(key)):
             path.unlink(missing_ok=True)
         await self._small.run(lambda c: c.execute("DELETE FROM blobs WHERE key = ?", (key,)))
+
+    def room_bytes(self) -> int:
+        """Return how many bytes the file system still takes."""
+        return shutil.disk_usage(self._folder).free
 
     async def sweep(self, live: frozenset[str], *, older_than_s: float) -> int:
         """Drop what is stored under other keys than these for so long; return how many went."""

@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import os
 import secrets
+import shutil
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -293,6 +294,10 @@ class DeviceStore:
         # Not synced: after a power cut `open` reads the cache again and drops what is not whole.
         with suppress(FileNotFoundError):  # another device of this crew was first
             os.replace(path, self._shared.blobs / ref.digest)  # noqa: PTH105 - a rename does not block
+
+    def room_bytes(self) -> int:
+        """Return how many bytes the file system still takes."""
+        return shutil.disk_usage(self._shared.updates).free
 
     def trim(self, needed: frozenset[str]) -> None:
         """Drop blobs of the cache that no command needs, of any device here."""

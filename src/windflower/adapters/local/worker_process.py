@@ -161,8 +161,18 @@ async def _spawned(scratch: Path) -> _Channel:
 
 
 async def _born(nursery: Path, scratch: Path) -> _Channel | None:
-    reader, writer = await asyncio.open_unix_connection(str(nursery))
-    return await _Channel(reader, writer, None, scratch).greet()
+    """Let the nursery fork a worker; None where it may not, or is no more."""
+    channel: _Channel | None = None
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(nursery))
+        channel = _Channel(reader, writer, None, scratch)
+        return await channel.greet()
+    except BaseException as error:
+        if channel is not None:
+            await channel.close()  # nobody else knows of it
+        if isinstance(error, OSError | asyncio.IncompleteReadError):
+            return None
+        raise
 
 
 class WorkerPool:
