@@ -15,6 +15,7 @@ class BlobStore:
     def __init__(self, world: World) -> None:
         self.weather: Weather = CALM
         self.blobs: dict[str, bytes] = {}
+        self._stored_at: dict[str, float] = {}
         self.troubles = 0
         self._world = world
 
@@ -28,12 +29,17 @@ class BlobStore:
         return Grant("PUT", key, self._url(key), 1 << 20, self.weather.grant_s)
 
     def get(self, ref: BlobRef, grants: tuple[Grant, ...], *, checks: bool) -> bytes | FetchProblem:
-        """Read as a device does, which compares what came with the digest."""
+        """Read as a device does, which compares what came with the digest.
+
+        Where nothing lies under the key, a store says 404: to a device that is a dead grant.
+        """
         grant = next((g for g in grants if (g.method, g.key) == ("GET", ref.key)), None)
         if grant is None or (problem := self._problem(grant)) == "refused":
             return self._trouble("refused")
         if problem is not None:
             return self._trouble(problem)
+        if ref.key not in self.blobs:
+            return "refused"
         data = self.blobs[ref.key]
         if self._world.chance(self.weather.damage):
             data = b"damaged" + data
@@ -45,7 +51,7 @@ class BlobStore:
             return self._trouble(problem)
         if grant.key in self.blobs:
             return None
-        self.blobs[grant.key] = data
+        self.adopt(grant.key, data)
         if self._world.chance(self.weather.rot):
             self.troubles += 1
             if self._world.chance(0.5):
@@ -53,6 +59,17 @@ class BlobStore:
             else:
                 self.blobs[grant.key] = b"rotten" + data
         return None
+
+    def adopt(self, key: str, data: bytes) -> None:
+        """Store bytes under a key; that they are there already starts their time anew."""
+        self.blobs[key] = data
+        self._stored_at[key] = self._world.now
+
+    def sweep(self, live: frozenset[str], *, older_than_s: float) -> None:
+        """Drop what lies under other keys for so long."""
+        before = self._world.now - older_than_s
+        for key in [k for k in self.blobs if k not in live and self._stored_at[k] <= before]:
+            del self.blobs[key]
 
     def is_sound(self, key: str, ref: BlobRef) -> bool:
         """Compare a blob with its digest, as the gateway does; an unsound one is removed."""

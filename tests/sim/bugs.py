@@ -408,6 +408,11 @@ BUGS: Final = {
     ),
     "no-renewal": Bug("grants are not renewed", replace(SOUND, gateway_filter=_renew_nothing)),
     "no-inspection": Bug("no blob is looked at", replace(SOUND, inspects=False)),
+    "open-swept": Bug("what is open is swept", replace(SOUND, sweeps="settled")),
+    "young-swept": Bug(
+        "a blob is swept before its command is recorded", replace(SOUND, orphaned_s=-1.0)
+    ),
+    "never-swept": Bug("no blob ever goes", replace(SOUND, sweeps="all")),
     "id-reuse": Bug("a command's id does not name its round", replace(SOUND, reuses_ids=True)),
     "publish-first": Bug(
         "a reply is published before it is kept", replace(SOUND, device_filter=_publish_first)

@@ -28,6 +28,7 @@ from windflower.core.device_effects import (
 )
 from windflower.core.duty import STARTS, Kept, heartbeat_of
 from windflower.core.events import Event, MessageRefused
+from windflower.core.retention import unneeded
 from windflower.wire.messages import Command, Control, Heartbeat, Reply
 
 _SOON_S: Final = 0.001
@@ -238,6 +239,7 @@ class DeviceNode(Process[Effect]):
             row = self.disk.rows[id_]
             row.is_acknowledged, row.reply, row.pack = True, None, None
             row.cancelled_by = cancelled_by
+        self._trim()
 
     def _write_floor(self, number: int) -> None:
         self.world.note(self.name, f"forgets the runs below {number}")
@@ -246,6 +248,7 @@ class DeviceNode(Process[Effect]):
         self.disk.floor = number
         self.disk.rows = {i: r for i, r in self.disk.rows.items() if r.command.run not in over}
         self.disk.states = {run: s for run, s in self.disk.states.items() if run not in over}
+        self._trim()
 
     # ------------------------------------------------------------------------------ effects
 
@@ -305,13 +308,25 @@ class DeviceNode(Process[Effect]):
         job = self._job
         pack = None
         if command.content.pack is not None:
-            pack = self.disk.blobs[command.content.pack.digest]
+            pack = self._cached(command, command.content.pack.digest)
         state = self.disk.states.get(command.run, first_state(self.name, command.run))
         result = work(command, pack, state)
         if self.place.parts.commits_state == "before":
             self._write_state(command.run, result.state)
         worked_s = self.world.between(0.1, 20.0)
         self.later(worked_s, lambda: self._end(job, command.id, result, worked_s))
+
+    def _cached(self, command: Command, digest: str) -> bytes:
+        if digest not in self.disk.blobs:
+            raise Violation("cache", f"{self.name} dropped what {command.id} needs")
+        # What was used last is kept longest.
+        data = self.disk.blobs[digest] = self.disk.blobs.pop(digest)
+        return data
+
+    def _trim(self) -> None:
+        """Drop blobs that no command needs, as an agent does when commands end."""
+        for digest in unneeded(list(self.disk.blobs), self._duty.needed()):
+            del self.disk.blobs[digest]
 
     def _end(self, job: int, id_: str, result: Result, worked_s: float) -> None:
         if job != self._job:
@@ -326,6 +341,8 @@ class DeviceNode(Process[Effect]):
             if ref.digest in self.disk.blobs:
                 continue
             got = self.place.blobs.get(ref, effect.grants, checks=self.place.parts.checks_downloads)
+            if got == "refused" and ref.key not in self.place.blobs.blobs:
+                self.place.oracle.found_gone(effect.id, ref.key)
             if isinstance(got, str):
                 self._fetch_failed(effect.id, got)
                 return

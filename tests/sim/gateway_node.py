@@ -18,6 +18,7 @@ from sim.app import (
 from sim.network import GATEWAY, Link
 from sim.place import Place
 from sim.process import Process
+from sim.world import Violation
 from sim.zombie import Zombie
 from windflower.core.gateway_effects import (
     RECORDS,
@@ -34,12 +35,16 @@ from windflower.core.gateway_effects import (
     Tell,
 )
 from windflower.core.policy import Terms
+from windflower.core.retention import DAY_S, PastRun, Retention, keys_of, outlived
 from windflower.core.roster import MISSED_BEATS, Presence
 from windflower.wire.blobs import Grant
 from windflower.wire.content import blob_ref
 from windflower.wire.messages import Command, Control, Failure, Heartbeat, Reply
 
 _SOON_S: Final = 0.001
+_KEPT_S: Final = 120.0
+"""What a finished run rests on is kept for so long."""
+
 _AWAY_S: Final = 20.0
 """A run that was cut off is started again after this, at most."""
 
@@ -52,6 +57,8 @@ class RunRow:
     number: int
     epoch: int
     is_over: bool = False
+    ended_at: float = 0.0
+    is_forgotten: bool = False
 
 
 @dataclass(slots=True)
@@ -71,6 +78,7 @@ class Journal:
     runs: dict[str, RunRow] = field(default_factory=dict)
     asked: dict[str, Asked] = field(default_factory=dict)
     outcomes: dict[str, str] = field(default_factory=dict)
+    replies: dict[str, Reply] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
     good: set[str] = field(default_factory=set)
     presences: tuple[Presence, ...] = ()
@@ -208,6 +216,15 @@ class GatewayNode(Process[Effect]):
         row.epoch = self.journal.last_epoch
         self._exchanges.open_run(row.plan.run, number=row.number, epoch=row.epoch)
 
+    def _is_open(self, id_: str) -> bool:
+        """Whether an exchange is open, on the disk and in what is being written."""
+        for effect in (*self.effects, self._writing):
+            if isinstance(effect, RecordReply) and effect.reply.id == id_:
+                return False
+            if isinstance(effect, RecordMissing) and effect.command.id == id_:
+                return False
+        return self.journal.is_open(id_)
+
     def _suspend(self, batch: str) -> None:
         """End the process of a run that has too few good answers; a person resumes it."""
         for run, execution in list(self.executions.items()):
@@ -240,7 +257,7 @@ class GatewayNode(Process[Effect]):
             commands[question] = self._spell(row, question, deadline)
             if commands[question].blobs:
                 pack = pack_of(question)
-                self.place.blobs.blobs[blob_ref(pack).key] = pack
+                self.place.blobs.adopt(blob_ref(pack).key, pack)
         execution.waits_for = {q: command.id for q, command in commands.items()}
         effects = self._exchanges.ask(
             tuple(commands.values()),
@@ -257,7 +274,7 @@ class GatewayNode(Process[Effect]):
         renewed = {e.batch for e in effects if isinstance(e, RecordTerms)}
         asked = [self.journal.asked.get(id_) for id_ in execution.waits_for.values()]
         for row in asked:
-            if row is not None and self.journal.is_open(row.command.id):
+            if row is not None and self._is_open(row.command.id):
                 is_renewed = row.batch in renewed
                 self.place.oracle.waited_for(row.command, row.terms, is_renewed=is_renewed)
 
@@ -281,6 +298,8 @@ class GatewayNode(Process[Effect]):
         outcomes = self.journal.outcomes
         if any(id_ not in outcomes for id_ in execution.waits_for.values()):
             return
+        for id_ in execution.waits_for.values():
+            self._check_there(id_)
         answers: Answers = {q: outcomes[id_] for q, id_ in execution.waits_for.items()}
         self.place.oracle.aggregated(execution.waits_for, answers)
         execution.waits_for = {}
@@ -292,6 +311,40 @@ class GatewayNode(Process[Effect]):
             return
         self.later(self.world.between(0.0, 2.0), lambda: self._ask_if_alive(execution, questions))
 
+    def _check_there(self, id_: str) -> None:
+        """A run that begins again reads its answers again."""
+        reply = self.journal.replies.get(id_)
+        if (
+            reply is not None
+            and reply.path is not None
+            and reply.path not in self.place.blobs.blobs
+        ):
+            raise Violation("swept", f"the answer {reply.path} is gone, and its run is open")
+
+    def clean(self) -> None:
+        """Forget runs that ended long ago, and sweep the blob store."""
+        if self.place.parts.sweeps == "all":
+            return
+        rows = self.journal.runs.values()
+        ended = [
+            PastRun(r.plan.run, r.ended_at, 0) for r in rows if r.is_over and not r.is_forgotten
+        ]
+        for run in outlived(ended, Retention(days=_KEPT_S / DAY_S), now=self.world.now):
+            self.journal.runs[run].is_forgotten = True
+        self.world.note("gateway", "cleans up")
+        self.place.blobs.sweep(self.live_keys(), older_than_s=self.place.parts.orphaned_s)
+
+    def live_keys(self) -> frozenset[str]:
+        """Return the keys of the blobs on which a run rests that is not forgotten."""
+        keys: set[str] = set()
+        for id_, asked in self.journal.asked.items():
+            is_settled = id_ in self.journal.outcomes
+            if self.place.parts.sweeps == "settled" and not is_settled:
+                continue
+            if not self.journal.runs[asked.command.run].is_forgotten:
+                keys |= keys_of(asked.command, self.journal.replies.get(id_))
+        return frozenset(keys)
+
     def _ask_if_alive(self, execution: Execution, questions: tuple[Question, ...]) -> None:
         if self.executions.get(execution.plan.run) is execution:
             self._ask(execution, questions)
@@ -299,6 +352,7 @@ class GatewayNode(Process[Effect]):
     def _end(self, plan: Plan, model: str | None) -> None:
         self.world.note(plan.run, f"ends with {model[:8] if model else 'nothing'}")
         self.journal.runs[plan.run].is_over = True
+        self.journal.runs[plan.run].ended_at = self.world.now
         self.executions.pop(plan.run, None)
         self.place.oracle.run_ended(plan, model, self.place.states_of(plan.run))
         self._take(self._exchanges.end_run(plan.run, self.world.now))
@@ -364,6 +418,7 @@ class GatewayNode(Process[Effect]):
                 outcome = reply_text(reply, self.place.blobs.blobs)
                 self._write_outcome(reply.id, outcome, reply)
                 self.journal.answered.add(reply.id)
+                self.journal.replies[reply.id] = reply
                 if reply.failure is None:
                     self.journal.good.add(reply.id)
             case RecordMissing(command, failure):

@@ -134,6 +134,11 @@ class Oracle:
                 f"{command.client} has been there for {there_s:.1f} s",
             )
 
+    def found_gone(self, id_: str, key: str) -> None:
+        """A device wants a blob that is not there."""
+        if self.is_waited_for(id_):
+            self._broken("swept", f"{key} is gone, and {id_} is waited for")
+
     def fetch_failed(self, id_: str, problem: str) -> None:
         """A device could not download; a dead grant is never its failure."""
         self._real_fetch_failures[id_] += problem != "refused"

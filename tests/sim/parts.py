@@ -30,6 +30,9 @@ class Parts:
         restores_settled: whether a gateway takes up what its journal holds settled.
         remembers_done: whether a device takes up what was acknowledged.
         counts_boots: whether a start of the agent counts as a start of the first that waits.
+        sweeps: what a cleaning gateway leaves in the blob store: "live" is what runs rest on,
+            "settled" forgets those that are open, "all" never cleans.
+        orphaned_s: a blob to which nothing refers stays for so long.
         checks_downloads: whether a device compares what it fetched with its digest.
     """
 
@@ -45,6 +48,8 @@ class Parts:
     restores_settled: bool = True
     remembers_done: bool = True
     counts_boots: bool = False
+    sweeps: str = "live"
+    orphaned_s: float = 30.0
     checks_downloads: bool = True
 
 

@@ -16,11 +16,13 @@ from sim.place import Place, QuickSeal, RealSeal
 from sim.weather import CALM, NEVER, Weather, forecast
 from sim.world import Violation, World
 from windflower.core.policy import RoundPolicy
+from windflower.core.retention import SPARE_BLOBS
 
 HEALING_S: Final = 600.0
 """Once nothing fails any more, everything is done within this."""
 
 _FOR_EVER_S: Final = 1e7
+_LONG_S: Final = 3600.0
 _REAL_SEALS: Final = 0.05
 _MEAN_MESSAGE_BYTES: Final = 1000
 
@@ -112,6 +114,7 @@ class Simulation:
         self._calm_down()
         if not self.world.run_until(self._is_done, end=calm_at + HEALING_S):
             raise Violation("liveness", f"{HEALING_S:.0f} s after the storm: {self._unfinished()}")
+        self._check_clean()
         outcome = self._outcome(healing_s=self.world.now - calm_at)
         if problem := outcome.waste(self.weather):
             raise Violation("economy", problem)
@@ -131,6 +134,7 @@ class Simulation:
         self._now_and_then(weather.gateway_crash_s, self._crash_gateway)
         self._now_and_then(weather.run_crash_s, lambda: self.gateway.kill_run(self._some_run()))
         self._now_and_then(weather.cut_s, lambda: self._some_device().link.cut(self._outage_s()))
+        self._now_and_then(weather.cleaning_s, self._clean)
         self._now_and_then(weather.gateway_cut_s, lambda: self.gateway.link.cut(self._outage_s()))
 
     def _plan_run(self, plan: Plan) -> None:
@@ -161,6 +165,10 @@ class Simulation:
 
     def _crash_broker(self) -> None:
         self.place.network.crash(self.world.between(0.5, 30.0))
+
+    def _clean(self) -> None:
+        if self.gateway.is_alive:
+            self.gateway.clean()
 
     def _crash_gateway(self) -> None:
         if self.gateway.is_alive:
@@ -197,6 +205,16 @@ class Simulation:
         if not self.gateway.is_idle:
             left.append("the gateway is busy")
         return left + [f"{device.name} is busy" for device in self.devices if not device.is_idle]
+
+    def _check_clean(self) -> None:
+        """In the end all runs are over; once they are forgotten, nothing is left."""
+        self.world.now += _LONG_S
+        self.gateway.clean()
+        if self.place.blobs.blobs:
+            raise Violation("growth", f"{len(self.place.blobs.blobs)} blobs are left for ever")
+        for device in self.devices:
+            if len(device.disk.blobs) > SPARE_BLOBS:
+                raise Violation("growth", f"{device.name} keeps {len(device.disk.blobs)} blobs")
 
     def _states_of(self, run: str) -> dict[str, str]:
         return {d.name: d.disk.states[run] for d in self.devices if run in d.disk.states}

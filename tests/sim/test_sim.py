@@ -16,7 +16,24 @@ from windflower.wire.messages import Command, Control
 SEEDS: Final = 4000
 _CHUNK: Final = 100
 
-ONCE_BROKEN: Final = (47, 83, 97, 117, 142, 280, 285, 426, 718, 762, 918, 1062, 1167, 1480)
+ONCE_BROKEN: Final = (
+    47,
+    83,
+    97,
+    117,
+    142,
+    280,
+    285,
+    426,
+    718,
+    762,
+    918,
+    1062,
+    1167,
+    1480,
+    1610,
+    3805,
+)
 """Seeds that found a bug in the core or in the simulator; what they show may change, they stay."""
 
 

@@ -36,6 +36,7 @@ class Weather:
         damage: a download arrives with other bytes.
         rot: a blob that was put is lost or damaged before the gateway looks.
         grant_s: how long grants live.
+        cleaning_s: mean seconds between the gateway's cleanings; no fault, but it must do no harm.
         clocks_are_wrong: devices' clocks have another date and another pace.
     """
 
@@ -59,6 +60,7 @@ class Weather:
     damage: float = 0.0
     rot: float = 0.0
     grant_s: float = 3600.0
+    cleaning_s: float = NEVER
     clocks_are_wrong: bool = False
 
     @property
@@ -89,6 +91,7 @@ _STRENGTHS: Final[dict[str, tuple[float, ...]]] = {
     "damage": (0.1, 0.5),
     "rot": (0.1, 0.5, 0.9),
     "grant_s": (0.5, 20.0, 120.0),
+    "cleaning_s": (5.0, 60.0),
 }
 _CALM_SEEDS: Final = 0.05
 _SWITCHES: Final = ("keeps_sessions", "clocks_are_wrong")

@@ -76,6 +76,11 @@ class _Batch:
     is_held: bool = False
 
     @property
+    def is_full(self) -> bool:
+        """Whether enough good replies came to close it without the rest."""
+        return self.terms.quorum is not None and self.good >= self.terms.quorum
+
+    @property
     def has_spare(self) -> bool:
         """Whether one that is open can be given up, and enough good replies may still come."""
         return self.good + len(self.open) > self.terms.minimum
@@ -355,10 +360,14 @@ class Exchanges:
             Settle(reply.id),
             Report(_reply_event(reply, seconds=now - exchange.asked_at)),
         ]
-        if batch.terms.quorum is not None and batch.good >= batch.terms.quorum:
-            for id_ in list(batch.open):
-                reason = "was not waited for: enough others had answered"
-                effects += self._give_up(self._open[id_], REPLY_UNAVAILABLE, reason)
+        return [*effects, *self._leave_out(batch)] if batch.is_full else effects
+
+    def _leave_out(self, batch: _Batch) -> list[Effect]:
+        """Give up the rest of a batch that has enough good replies."""
+        effects: list[Effect] = []
+        for id_ in list(batch.open):
+            reason = "was not waited for: enough others had answered"
+            effects += self._give_up(self._open[id_], REPLY_UNAVAILABLE, reason)
         return effects
 
     def _lose(self, now: float) -> list[Effect]:
@@ -385,6 +394,8 @@ class Exchanges:
 
     def _expires_at(self, batch: _Batch) -> float:
         """When a batch is given up: not before devices could say what they did in an outage."""
+        if batch.is_full:
+            return 0.0  # a gateway died between the reply that filled it and this
         if batch.is_held:
             return math.inf
         if self._judges_at == math.inf:
@@ -392,6 +403,8 @@ class Exchanges:
         return max(batch.terms.deadline, batch.not_before)
 
     def _expire(self, batch: _Batch) -> list[Effect]:
+        if batch.is_full:
+            return self._leave_out(batch)
         if batch.good < batch.terms.minimum:
             batch.is_held = True
             return [Hold(batch.id, batch.good, batch.terms.minimum)]

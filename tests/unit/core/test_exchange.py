@@ -1,7 +1,10 @@
 """What the gateway's half says, where the simulator would only see its consequences."""
 
+from samples import command
+
 from windflower.core.exchange import Exchanges
-from windflower.core.gateway_effects import Effect, Tell
+from windflower.core.gateway_effects import Effect, RecordMissing, Tell
+from windflower.core.policy import Terms
 from windflower.core.roster import Roster
 from windflower.wire.messages import Heartbeat
 
@@ -29,3 +32,17 @@ def test_the_floor_is_the_first_run_that_is_open() -> None:
     exchanges.open_run("3-b", number=3, epoch=6)
 
     assert (2, 6) == (exchanges.floor, exchanges.epoch)
+
+
+def test_a_gateway_that_died_after_the_quorum_gives_up_the_rest_when_it_starts() -> None:
+    exchanges = Exchanges(Roster())
+    exchanges.open_run("1-abc", number=1, epoch=2)
+    terms = Terms(1e9, waits_for_offline=True, quorum=1)
+    answered, left = command(1), command(2, device="d2")
+    exchanges.restore_open(left, batch="b", terms=terms, asked_at=0.0)
+    exchanges.restore_settled(answered.id, run="1-abc", batch="b", is_answered=True, is_good=True)
+
+    assert 0.0 == exchanges.next_wake()
+    (record,) = [e for e in exchanges.tick(1.0) if isinstance(e, RecordMissing)]
+    assert left == record.command
+    assert "enough others" in record.failure.reason
