@@ -49,7 +49,8 @@ def keep(name: str, folder: Path) -> None:
             },
         }
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    text = json.dumps(kept, indent=1).replace(state, "/state").replace(str(APPS), "/apps")
+    (folder / f"{name}.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":
