@@ -95,15 +95,13 @@ class _CountsLateReplies(Exchanges):
 
 
 class _NeverSendsAgain(Exchanges):
-    @staticmethod
-    def _is_missing(exchange: _Exchange, heartbeat: Heartbeat, now: float) -> bool:
+    def _is_missing(self, exchange: _Exchange, heartbeat: Heartbeat, now: float) -> bool:
         del exchange, heartbeat, now
         return False
 
 
 class _SendsAtEachHeartbeat(Exchanges):
-    @staticmethod
-    def _is_missing(exchange: _Exchange, heartbeat: Heartbeat, now: float) -> bool:
+    def _is_missing(self, exchange: _Exchange, heartbeat: Heartbeat, now: float) -> bool:
         del heartbeat, now
         return not exchange.is_inspecting
 

@@ -50,7 +50,10 @@ from windflower.wire.messages import Command, ControlMethod, Failure, Heartbeat,
 
 RESEND_AFTER_S: Final = 5.0
 """A heartbeat of a device that stayed connected may have crossed a command on its way: such a
-command is sent again only when it is older than this, or than two heartbeats."""
+command is sent again only when it is older than this, or than two heartbeats. Each time it was sent
+in vain doubles that, up to sixteen times: a broker that is slow gets no more to do."""
+
+_DOUBLINGS: Final = 4
 
 RETURN_S: Final = 30.0
 """A deadline that passed while nobody could be heard is moved so far behind the link's return."""
@@ -92,6 +95,7 @@ class _Exchange:
     batch: _Batch
     asked_at: float
     sent_at: float | None = None
+    sendings: int = 0
     is_inspecting: bool = False
 
 
@@ -127,6 +131,7 @@ class Exchanges:
         self._last_number = 0
         self.epoch = 0
         self._judges_at = math.inf
+        self._connected_at = math.inf
 
     # ------------------------------------------------------------------------------- runs
 
@@ -270,6 +275,7 @@ class Exchanges:
     def connected(self, now: float) -> list[Effect]:
         """After the link came up: send what was never sent, call the roll for the rest."""
         self._judges_at = now + MISSED_BEATS * self._roster.longest_interval_s()
+        self._connected_at = now
         for batch in self._batches.values():
             batch.not_before = now + RETURN_S
         effects: list[Effect] = []
@@ -335,6 +341,7 @@ class Exchanges:
         """Send under the run's present epoch and floor, with the time that is left."""
         is_again = exchange.sent_at is not None
         exchange.sent_at = now
+        exchange.sendings += 1
         command = replace(
             exchange.command,
             epoch=self._runs[exchange.command.run].epoch,
@@ -453,19 +460,20 @@ class Exchanges:
             return "it answers a later epoch: another gateway works on this run"
         return None
 
-    @staticmethod
-    def _is_missing(exchange: _Exchange, heartbeat: Heartbeat, now: float) -> bool:
+    def _is_missing(self, exchange: _Exchange, heartbeat: Heartbeat, now: float) -> bool:
         """Whether to send this now: the device lacks it, or its reply was lost."""
-        if exchange.is_inspecting:
+        if exchange.is_inspecting or exchange.command.id in heartbeat.holds:
             return False
-        if exchange.command.id in heartbeat.holds:
-            return False
-        if heartbeat.cause in ("connect", "rollcall"):
-            # The device answers again by itself for all that is in its outbox.
-            return exchange.command.id not in heartbeat.outbox
-        if exchange.sent_at is None:
+        is_in_outbox = exchange.command.id in heartbeat.outbox
+        if is_in_outbox and heartbeat.cause in ("connect", "rollcall"):
+            return False  # it answers again by itself
+        if exchange.sent_at is None or heartbeat.cause == "connect":
             return True
-        return now - exchange.sent_at >= min(RESEND_AFTER_S, 2 * heartbeat.interval_s)
+        if heartbeat.cause == "rollcall" and exchange.sent_at < self._connected_at:
+            return True  # what was sent since we are connected may have crossed this on its way
+        doublings = min(exchange.sendings - 1, _DOUBLINGS)
+        patience_s: float = min(RESEND_AFTER_S, 2 * heartbeat.interval_s) * 2**doublings
+        return now - exchange.sent_at >= patience_s
 
 
 def _refused(reason: str, reply: Reply) -> Report:

@@ -26,6 +26,9 @@ from windflower.wire.blobs import Grant
 from windflower.wire.messages import Command, Control, Heartbeat, Reply, seal
 from windflower.wire.sealing import Signer
 
+TOGETHER_S: Final = 0.1
+"""What a thousand devices say within this is judged once."""
+
 GRANT_S: Final = 3600.0
 """How long a URL lives; a device whose URL died asks for another."""
 
@@ -283,6 +286,7 @@ class Fleet:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._is_due.wait()
+                    await asyncio.sleep(TOGETHER_S)
                     continue
             self._apply(self._exchanges.tick(self._ports.clock.now()))
             async with self._changed:
