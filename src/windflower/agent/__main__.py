@@ -22,6 +22,7 @@ from windflower.adapters.local.device_store import DeviceStores
 from windflower.adapters.local.event_file import EventStream
 from windflower.adapters.local.http_transfers import HttpTransfers
 from windflower.adapters.local.mqtt import BrokerAddress
+from windflower.adapters.local.process import allow_many_descriptors
 from windflower.adapters.local.worker_process import ProcessWorker, WorkerPool
 from windflower.agent.agent import Agent, AgentSettings, MonotonicClock
 from windflower.errors import (
@@ -116,6 +117,8 @@ class Quarters:
 
 async def serve(given: argparse.Namespace) -> None:
     """Serve until SIGTERM or Ctrl-C."""
+    if given.crew:
+        allow_many_descriptors()
     quarters = Quarters(given)
     events = EventStream()
     nursery, scratch = given.nursery, quarters.scratch

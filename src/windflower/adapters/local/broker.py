@@ -13,7 +13,7 @@ from typing import Final
 
 from windflower.adapters.local.files import open_log
 from windflower.adapters.local.mqtt import BrokerAddress
-from windflower.adapters.local.process import end, start
+from windflower.adapters.local.process import allow_many_descriptors, end, start
 from windflower.adapters.local.tcp_ports import RememberedPort, free_port, listens, until_free
 from windflower.core.backoff import wait_s
 from windflower.errors import BrokerUnavailable, ConfigError, PortTaken
@@ -97,6 +97,7 @@ class LocalBroker:
         if not await until_free(port):
             raise PortTaken(f"port {port} is in use: choose another with --broker-port")
         self.name, command = self._command(port)
+        allow_many_descriptors()
         log = self._folder / "broker.log"
         with open_log(log) as output:
             self._process = await start(*command, stdin=DEVNULL, stdout=output, stderr=output)

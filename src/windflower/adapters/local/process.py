@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ctypes
+import resource
 import signal
 import sys
 from asyncio.subprocess import Process
@@ -51,6 +52,16 @@ async def end(process: Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+def allow_many_descriptors() -> None:
+    """Let this process and its children have as many open files and sockets as the system allows.
+
+    A thousand devices on one machine need more than the usual thousand.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS says "no limit" and means another one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _die_with_parent() -> None:
