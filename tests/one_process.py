@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from windflower.adapters.memory.events import EventList
 from windflower.core.ledger import RunRecord
 from windflower.core.policy import RoundPolicy
+from windflower.core.retention import OPEN_RUN_BYTES
 from windflower.flower.app_folder import AppFolder, ConfigValue
 from windflower.flower.execution import Outcome, execute
 from windflower.gateway.desk import Desk
@@ -105,6 +106,7 @@ async def fleet(
     *,
     policy: RoundPolicy | None = None,
     around: Around = lambda _, worker: worker,
+    budget_bytes: int = OPEN_RUN_BYTES,
 ) -> AsyncIterator[Fleet]:
     """Yield a fleet of five devices.
 
@@ -114,6 +116,7 @@ async def fleet(
         config: run configuration.
         policy: what rounds wait for; None waits strictly.
         around: put around each device's worker.
+        budget_bytes: what the run may keep so that it can be begun again.
     """
     folder.mkdir(exist_ok=True)
     request = MemoryRequest(
@@ -126,6 +129,7 @@ async def fleet(
         is_strict=policy is None,
         policy=policy,
         around=around,
+        budget_bytes=budget_bytes,
     )
     events = EventList()
     async with memory_fleet(request, folder, events) as desk:

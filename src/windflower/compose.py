@@ -27,6 +27,7 @@ from windflower.adapters.local.tcp_ports import RememberedPort
 from windflower.core.events import BrokerStarted, GatewayStarted
 from windflower.core.retention import Retention
 from windflower.errors import ConfigError, FleetTaken, GatewayUnavailable
+from windflower.gateway.budget import Budget
 from windflower.gateway.desk import Desk
 from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet, FleetPorts, SystemClock
@@ -171,7 +172,10 @@ async def _gateway(
     feed = Feed(events)
     world = FleetPorts(link, link.replies, link.presence, blobs, journal, clock)
     fleet = Fleet(world, signer=signer, feed=feed, broker=str(broker.address))
-    desk = Desk(fleet, journal=journal, blobs=blobs, clock=clock, feed=feed)
+    budget = Budget(
+        int(settings.resume_gb * (1 << 30)), journal=journal, blobs=blobs, clock=clock, feed=feed
+    )
+    desk = Desk(fleet, journal=journal, blobs=blobs, clock=clock, feed=feed, budget=budget)
     server = LineServer(desk, feed, state.socket)
     housekeeping = Housekeeping(
         desk,

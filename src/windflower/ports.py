@@ -22,7 +22,7 @@ from windflower.core.ledger import (
     Settlement,
     Tally,
 )
-from windflower.core.retention import PastRun
+from windflower.core.retention import Holding, PastRun
 from windflower.wire.blobs import BlobRef, Grant
 from windflower.wire.content import Content
 from windflower.wire.messages import Command, Failure, Method
@@ -113,7 +113,10 @@ class Blobs(Protocol):
     """Bytes that never change, by key."""
 
     async def adopt(self, path: Path, ref: BlobRef) -> None:
-        """Take over a file whose content `ref` names; durable on return. Idempotent."""
+        """Take over a file whose content `ref` names; durable on return. Idempotent.
+
+        What was stored before counts as new from now on: no `sweep` takes it before its time.
+        """
         ...
 
     async def matches(self, key: str, ref: BlobRef) -> bool:
@@ -175,7 +178,7 @@ class Journal(Protocol):
         ...
 
     async def live_keys(self) -> frozenset[str]:
-        """Return the keys of all blobs on which a run rests that is not forgotten."""
+        """Return the keys of all blobs that an open exchange or a run not forgotten needs."""
         ...
 
     async def tally(self, run: str) -> Tally:
@@ -196,6 +199,14 @@ class Journal(Protocol):
 
     async def pull(self, run: str, call: int) -> PullRecord | None:
         """Return what the app was given at its nth pull, if it was given anything."""
+        ...
+
+    async def aggregate(self, run: str, key: str) -> BlobRef | None:
+        """Return what was made of updates, if that is kept."""
+        ...
+
+    async def holdings(self, run: str) -> Sequence[Holding]:
+        """Return the updates that a run keeps, the oldest first, then what was made of them."""
         ...
 
     async def close(self) -> None:

@@ -78,6 +78,11 @@ class Settings(BaseSettings):
     keep_gb: Annotated[float, Field(gt=0)] = 20.0
     """What finished runs rest on takes at most so many GiB; the oldest go first."""
 
+    resume_gb: Annotated[float, Field(gt=0)] = 20.0
+    """What an open run keeps so that it can be begun again takes at most so many GiB. Where that
+    ends, updates whose aggregate is kept go first; if that is not enough, the run goes on and
+    cannot be begun again."""
+
     blobs_host: str | None = None
     """The address on which devices can reach blobs. None is 127.0.0.1 beside a broker on this
     machine, else the address of this machine from which the broker is reached."""

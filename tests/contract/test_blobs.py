@@ -1,5 +1,6 @@
 """Every blob store keeps bytes that never change, and lets devices reach them by grants only."""
 
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -226,3 +227,18 @@ async def test_what_nobody_rests_on_is_swept_and_the_rest_stays(place: Place) ->
     for key in ("out/1-a/d2/00", "out/1-a/d3/00"):
         with pytest.raises(BlobNotFound):
             await place.blobs.fetch(key)
+
+
+async def test_what_is_adopted_again_counts_as_new(tmp_path: Path) -> None:
+    """Between a run's adopting and its asking, nothing refers to a blob."""
+    blobs = BlobFolder(tmp_path / "blobs", secret=b"s")
+    for name in ("first", "second"):
+        path = tmp_path / name
+        path.write_bytes(DATA)
+        await blobs.adopt(path, REF)
+        if name == "first":
+            os.utime(blobs.path(REF.key), (0, 0))
+    swept = await blobs.sweep(frozenset(), older_than_s=3600.0)
+    await blobs.close()
+
+    assert (0, REF) == (swept, blob_ref(blobs.path(REF.key).read_bytes()))

@@ -16,15 +16,18 @@ from windflower.core.gateway_effects import (
     RecordTerms,
 )
 from windflower.core.ledger import (
+    AggregateRecord,
+    DropRecord,
     EpochRecord,
     ForgetRecord,
     PhaseRecord,
     PullRecord,
     RosterRecord,
+    SpareRecord,
     Tally,
 )
 from windflower.core.policy import Terms
-from windflower.core.retention import PastRun
+from windflower.core.retention import Holding, PastRun
 from windflower.core.roster import Presence
 from windflower.ports import Journal
 from windflower.wire.blobs import BlobRef
@@ -230,7 +233,44 @@ async def test_what_runs_rest_on_is_alive_until_they_are_forgotten(reopen: Reope
     during = await journal.live_keys()
     await journal.record([ForgetRecord(RUN)], at=4.0)
 
-    downwards = {RUN_RECORD.bundle.key, pack.key}
-    assert downwards | {asked.reply_key, late.reply_key} == before == during
+    bundle = RUN_RECORD.bundle.key
+    assert {bundle, pack.key, asked.reply_key, late.reply_key} == before
+    assert {bundle, asked.reply_key} == during
     assert ([], [70_000]) == (size, sizes)
     assert frozenset() == await journal.live_keys()
+
+
+async def test_updates_go_and_what_they_began_with_stays(reopen: Reopen) -> None:
+    pack = BlobRef("2" * 64, 70_000)
+    asked = [command(number) for number in range(3)]
+    answers = [replace(reply(c), content=Content((("a", None),), pack)) for c in asked]
+    made = BlobRef("3" * 64, 500)
+    journal = reopen()
+    await journal.record([RUN_RECORD, RecordCommands(tuple(asked), "b1", TERMS)], at=1.0)
+    await journal.record([RecordReply(answer) for answer in answers], at=2.0)
+    await journal.record([AggregateRecord(RUN, "key", made)], at=3.0)
+    await journal.record([SpareRecord(RUN, (asked[0].id, asked[1].id), b"header")], at=3.0)
+    before = await journal.holdings(RUN)
+    await journal.record([DropRecord(RUN, (asked[0].id,))], at=4.0)
+    await journal.close()
+    again = reopen()
+    after = await again.holdings(RUN)
+    settled = await again.settlements([c.id for c in asked])
+    live = await again.live_keys()
+    kept = await again.aggregate(RUN, "key")
+    await again.record([replace(RUN_RECORD, state="done")], at=5.0)
+    sizes = [past.size_bytes for past in await again.past()]
+    await again.record([DropRecord(RUN, ("key",))], at=6.0)
+    gone = await again.aggregate(RUN, "key")
+    await again.close()
+
+    updates = [
+        Holding(c.id, c.reply_key, 70_000, is_spare=number < 2) for number, c in enumerate(asked)
+    ]
+    aggregate = Holding("key", made.key, 500, is_aggregate=True)
+    assert [*updates, aggregate] == list(before)
+    assert [*updates[1:], aggregate] == list(after)
+    assert [b"header", None, None] == [settlement.header for settlement in settled]
+    assert {RUN_RECORD.bundle.key, made.key, asked[1].reply_key, asked[2].reply_key} == live
+    assert (made, None) == (kept, gone)
+    assert [140_500] == sizes

@@ -122,5 +122,5 @@ class _App:
         if reply.path is None:
             assert reply.content.inline is not None
             return reply.content.inline
-        (path,) = await self.desk.locate([reply.path])
+        (path,) = await self.desk.locate(reply.run, [reply.path])
         return path.read_bytes()

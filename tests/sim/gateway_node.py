@@ -35,7 +35,7 @@ from windflower.core.gateway_effects import (
     Tell,
 )
 from windflower.core.policy import Terms
-from windflower.core.retention import DAY_S, PastRun, Retention, keys_of, outlived
+from windflower.core.retention import DAY_S, PastRun, Retention, keys_answered, keys_asked, outlived
 from windflower.core.roster import MISSED_BEATS, Presence
 from windflower.wire.blobs import Grant
 from windflower.wire.content import blob_ref
@@ -335,14 +335,17 @@ class GatewayNode(Process[Effect]):
         self.place.blobs.sweep(self.live_keys(), older_than_s=self.place.parts.orphaned_s)
 
     def live_keys(self) -> frozenset[str]:
-        """Return the keys of the blobs on which a run rests that is not forgotten."""
+        """Return the keys of the blobs that open exchanges and runs not forgotten need."""
         keys: set[str] = set()
         for id_, asked in self.journal.asked.items():
             is_settled = id_ in self.journal.outcomes
             if self.place.parts.sweeps == "settled" and not is_settled:
                 continue
-            if not self.journal.runs[asked.command.run].is_forgotten:
-                keys |= keys_of(asked.command, self.journal.replies.get(id_))
+            run = self.journal.runs[asked.command.run]
+            if id_ in self.journal.replies and not run.is_forgotten:
+                keys |= keys_answered(self.journal.replies[id_])
+            elif not is_settled and not run.is_over:
+                keys |= keys_asked(asked.command)
         return frozenset(keys)
 
     def _ask_if_alive(self, execution: Execution, questions: tuple[Question, ...]) -> None:

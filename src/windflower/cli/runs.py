@@ -50,12 +50,18 @@ async def show_verdict(state: Path, run: str, *, is_json: bool) -> dict[str, Any
         lines.append(
             "equal, bit for bit" if verdict.is_equal else f"NOT equal. {verdict.reason}".rstrip()
         )
+        if verdict.recalled:
+            lines.append(
+                f"{verdict.recalled} aggregates were taken as they were kept: their updates had to"
+                " go while the run was open (resume_gb)"
+            )
         sys.stdout.write("\n".join(lines) + "\n")
     answer: dict[str, Any] = {
         "success": verdict.is_equal,
         "run-id": run,
         "model-hash": verdict.recorded,
         "recomputed-hash": verdict.recomputed,
+        "recalled-aggregates": verdict.recalled,
     }
     if not verdict.is_equal:
         answer["error-type"] = verdict.error or "RunDiverged"
@@ -68,6 +74,7 @@ def _fields(run: RunRecord) -> dict[str, Any]:
         "run-id": run.run,
         "app": run.app,
         "state": run.state,
+        "resumable": run.state == "open" and run.is_resumable,
         "seed": None if run.is_private else str(run.seed),
         "policy": asdict(run.policy),
         "created-at": run.created_at,
@@ -82,6 +89,8 @@ def _line(run: RunRecord) -> str:
     first = came_to.splitlines()[0][:60] if came_to else ""
     if run.state == "open":
         first = f"go on: windflower run --resume {run.run}"
+        if not run.is_resumable:
+            first = "cannot be begun again: old updates went (resume_gb)"
     return f"{run.run:<16} {run.state:<7} {begun}  {run.app:<20} {first}"
 
 

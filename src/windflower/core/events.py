@@ -130,6 +130,40 @@ class RunForgotten(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoomNeeded(Event):
+    """What a run will keep on the gateway's disk, as far as its first large phase shows it.
+
+    Attributes:
+        run: the run.
+        phase_bytes: what the answers of such a phase may take.
+        budget_bytes: what the run may keep so that it can be begun again.
+        free_bytes: what the disk still takes.
+    """
+
+    run: str
+    phase_bytes: int
+    budget_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdatesDropped(Event):
+    """A run reached its budget, and old updates went.
+
+    Attributes:
+        run: the run.
+        updates: how many.
+        size_bytes: how much they took.
+        is_resumable: whether what was made of them is kept, so that the run can be begun again.
+    """
+
+    run: str
+    updates: int
+    size_bytes: int
+    is_resumable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseOpened(Event):
     """A run asked devices and waits for them."""
 

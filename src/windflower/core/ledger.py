@@ -36,6 +36,7 @@ class RunRecord:
         created_at: Unix seconds.
         ended_at: Unix seconds, 0 while it is open.
         is_forgotten: whether what it rested on was cleaned up, so that it cannot be verified.
+        is_resumable: whether all that it was told is kept, so that it can be begun again.
     """
 
     run: str
@@ -56,6 +57,7 @@ class RunRecord:
     created_at: float
     ended_at: float = 0.0
     is_forgotten: bool = False
+    is_resumable: bool = True
     result: dict[str, object] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
@@ -79,6 +81,7 @@ class RunRecord:
             "created_at": self.created_at,
             "ended_at": self.ended_at,
             "is_forgotten": self.is_forgotten,
+            "is_resumable": self.is_resumable,
             "result": self.result,
         }
 
@@ -133,6 +136,44 @@ class PullRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AggregateRecord:
+    """What a strategy made of updates, and of nothing else.
+
+    Attributes:
+        run: its run.
+        key: follows from the digests of the updates and their weights.
+        ref: the pack with the result.
+    """
+
+    run: str
+    key: str
+    ref: BlobRef
+
+
+@dataclass(frozen=True, slots=True)
+class SpareRecord:
+    """Updates were only read to be aggregated; what came out is kept.
+
+    Attributes:
+        run: their run.
+        ids: the exchanges that they settled.
+        header: what their packs begin with: names, dtypes and shapes stay known without them.
+    """
+
+    run: str
+    ids: tuple[str, ...]
+    header: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DropRecord:
+    """Updates, or what was made of them, are gone: a run held more than its budget."""
+
+    run: str
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetRecord:
     """A finished run is forgotten but for what it came to."""
 
@@ -156,6 +197,9 @@ Entry = (
     | RosterRecord
     | PullRecord
     | EpochRecord
+    | AggregateRecord
+    | SpareRecord
+    | DropRecord
     | ForgetRecord
     | Presence
 )
@@ -173,7 +217,11 @@ class OpenExchange:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How an exchange ended: with a reply, or without its device."""
+    """How an exchange ended: with a reply, or without its device.
+
+    Attributes:
+        header: what the reply's pack began with, where the pack was dropped; else None.
+    """
 
     id: str
     run: str
@@ -182,6 +230,7 @@ class Settlement:
     batch: str
     reply: Reply | None
     failure: Failure | None
+    header: bytes | None = None
 
     @property
     def is_good(self) -> bool:

@@ -37,10 +37,13 @@ def device_needs_bytes(command: Command, cached: Iterable[str]) -> int:
     return downloads + 2 * (pack.size_bytes if pack is not None else 0) + RESERVE_BYTES
 
 
-def phase_needs_bytes(commands: Iterable[Command]) -> int:
-    """Return how much room a gateway needs for a phase: answers are as large as questions."""
-    packs = (command.content.pack for command in commands)
-    return sum(pack.size_bytes for pack in packs if pack is not None) + RESERVE_BYTES
+def answers_bytes(commands: Iterable[Command]) -> int:
+    """Return how much the answers of a phase may take: they are as large as the questions.
+
+    What travels in messages does not count.
+    """
+    contents = (command.content for command in commands)
+    return sum(c.pack.size_bytes for c in contents if c.pack is not None and c.inline is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,10 @@ class Retention:
 
     days: float = 30.0
     size_bytes: int = 20 << 30
+
+
+OPEN_RUN_BYTES: Final = 20 << 30
+"""What an open run keeps so that it can be begun again; see `to_drop`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +91,61 @@ def outlived(runs: Sequence[PastRun], retention: Retention, *, now: float) -> li
     return over
 
 
-def keys_of(command: Command, reply: Reply | None) -> frozenset[str]:
-    """Return the keys of the blobs that an exchange rests on.
+def keys_asked(command: Command) -> frozenset[str]:
+    """Return the keys of the blobs that an open exchange needs; its device may be about to upload.
+
+    Once it is settled, nobody downloads what was asked: a run that begins again brings it again.
+    """
+    return frozenset({command.reply_key, *(ref.key for ref in command.blobs)})
+
+
+def keys_answered(reply: Reply) -> frozenset[str]:
+    """Return the keys of the blobs that a settled exchange rests on."""
+    return frozenset() if reply.path is None else frozenset({reply.path})
+
+
+def stored_bytes(reply: Reply) -> int:
+    """Return how much a reply takes beside the journal."""
+    pack = reply.content.pack
+    return pack.size_bytes if reply.path is not None and pack is not None else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """An update that a run keeps, or what was made of many.
+
+    Attributes:
+        id: the exchange that it settled, or the key of an aggregate.
+        key: under which it is stored.
+        size_bytes: how much it takes.
+        is_spare: whether what was made of it is kept, and nothing else reads it.
+        is_aggregate: whether it was made of updates.
+    """
+
+    id: str
+    key: str
+    size_bytes: int
+    is_spare: bool = False
+    is_aggregate: bool = False
+
+
+def to_drop(holdings: Sequence[Holding], *, room_bytes: int, comfort_bytes: int) -> list[Holding]:
+    """Return which updates go so that the rest fits: spare ones first, the oldest first.
 
     Args:
-        command: what was asked.
-        reply: what settled it; None while it is open, when the device may be about to upload.
+        holdings: the oldest first.
+        room_bytes: how much they may take together; only for this others go than spare ones.
+        comfort_bytes: less: when any go, so many go that the next few phases need not ask again.
     """
-    keys = {ref.key for ref in command.blobs}
-    if reply is None:
-        keys.add(command.reply_key)
-    elif reply.path is not None:
-        keys.add(reply.path)
-    return frozenset(keys)
+    left = sum(holding.size_bytes for holding in holdings)
+    dropped: list[Holding] = []
+    for holding in sorted(holdings, key=lambda h: not h.is_spare):  # stable: the oldest first
+        is_first_other = not holding.is_spare and (not dropped or dropped[-1].is_spare)
+        if left <= (room_bytes if is_first_other else comfort_bytes):
+            break
+        dropped.append(holding)
+        left -= holding.size_bytes
+    return dropped
 
 
 def unneeded(held: Sequence[str], needed: Iterable[str]) -> list[str]:

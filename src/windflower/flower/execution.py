@@ -32,11 +32,13 @@ class Outcome:
         arrays: the final arrays, None where the app shows none.
         rounds: rounds that a strategy measured.
         metrics: by stage, the last round's numbers.
+        recalled: how many aggregates were taken as they were kept, because updates were gone.
     """
 
     arrays: ArrayRecord | None = None
     rounds: int = 0
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    recalled: int = 0
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the final arrays; return what the journal keeps of the run."""
@@ -77,7 +79,7 @@ def execute(app: AppFolder, line: RunLine, run: RunRecord, *, scratch: Path) -> 
         run_config=fuse(app.config, _given(run)),
     )
     try:
-        with watcher.watching():
+        with watcher.watching(), grid.aggregation.remembering():
             outcome.arrays = _call(server, grid, context)
     except Exception as error:  # the app is anybody's code, and may raise anything
         if grid.stopped is not None:
@@ -87,6 +89,7 @@ def execute(app: AppFolder, line: RunLine, run: RunRecord, *, scratch: Path) -> 
         raise RunFailed(f"the ServerApp raised:\n{traceback_of(error)}") from error
     if grid.stopped is not None:
         raise grid.stopped
+    outcome.recalled = grid.aggregation.recalled
     if watcher.results:
         outcome.arrays = watcher.results[-1].arrays
     elif outcome.arrays is None:

@@ -23,6 +23,7 @@ from flwr.serverapp import Grid
 from windflower.core.identity import command_id, device_seed, node_of, run_integer
 from windflower.core.ledger import RunRecord, Settlement
 from windflower.errors import ConfigError, MalformedMessage, WindflowerError
+from windflower.flower.aggregation import Aggregation
 from windflower.flower.private import SUPERLINK_NODE, make_message
 from windflower.flower.records import from_content, to_packing, write_pack
 from windflower.gateway.line import RunLine
@@ -52,11 +53,13 @@ class FleetGrid(Grid):
 
     Attributes:
         stopped: why the run cannot go on, once that is so. An app may swallow what is raised.
+        aggregation: remembers what becomes of updates.
     """
 
     def __init__(self, line: RunLine, run: RunRecord, *, scratch: Path) -> None:
         self.stopped: WindflowerError | None = None
         self._scratch = scratch
+        self.aggregation = Aggregation(line, run.run, scratch=scratch)
         self._line = line
         self._record = run
         self._run: Any = SimpleNamespace(run_id=run_integer(run.run), run=run.run)
@@ -184,6 +187,7 @@ class FleetGrid(Grid):
     def _commands(self, messages: Iterable[Message]) -> tuple[list[Command], list[str]]:
         """Make commands; what several messages share is encoded and stored once."""
         self._waits_since = None
+        self.aggregation.spare()
         contents: dict[int, tuple[RecordDict, Content]] = {}
         commands: list[Command] = []
         ids: list[str] = []
@@ -292,8 +296,10 @@ class FleetGrid(Grid):
     # ------------------------------------------------------------------------- from the wire
 
     def _answers(self, settlements: Sequence[Settlement]) -> list[Message]:
-        keys = [s.reply.path for s in settlements if s.reply is not None and s.reply.path]
-        packs = dict(zip(keys, self._line.locate(keys) if keys else [], strict=True))
+        whole = [s.reply for s in settlements if s.reply is not None and s.header is None]
+        keys = [reply.path for reply in whole if reply.path]
+        paths = self._line.locate(self._record.run, keys) if keys else []
+        packs = dict(zip(keys, paths, strict=True))
         return [self._answer(settlement, packs) for settlement in settlements]
 
     def _answer(self, settlement: Settlement, packs: dict[str, Path]) -> Message:
@@ -301,8 +307,10 @@ class FleetGrid(Grid):
         failure = settlement.failure or (reply.failure if reply is not None else None)
         content: RecordDict | None = None
         if reply is not None and failure is None:
+            pack = packs.get(reply.path or "")
             try:
-                content = from_content(reply.content, packs.get(reply.path or ""))
+                content = from_content(reply.content, pack, header=settlement.header)
+                self.aggregation.follow(settlement, content, pack)
             except MalformedMessage as error:
                 failure = Failure(
                     UNREADABLE, f"{settlement.device} sent what is no answer: {error}"

@@ -3,23 +3,33 @@
 Tested on flwr 1.31.0 and 1.41.0.
 """
 
-from collections.abc import Callable
-from typing import Any, cast
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, cast
 
+from flwr.app import ArrayRecord, Message, Metadata, RecordDict
 from flwr.app import Error as FlowerError
-from flwr.app import Message, Metadata, RecordDict
 from flwr.server.client_proxy import ClientProxy
 from flwr.server.criterion import Criterion
 from flwr.serverapp import ServerApp
+from flwr.serverapp.strategy import strategy_utils
 
 __all__ = [
     "SUPERLINK_NODE",
+    "Aggregate",
     "ClientProxy",
     "Criterion",
+    "aggregating",
     "make_message",
     "server_fn_of",
     "set_identity",
 ]
+
+Aggregate = Callable[[list[RecordDict], str], ArrayRecord]
+
+_STRATEGIES: Final = "flwr.serverapp.strategy"
+_NAME: Final = "aggregate_arrayrecords"
 
 SUPERLINK_NODE = 1
 """`flwr.common.constant.SUPERLINK_NODE_ID`, the sender of every command (1.13 to 1.42)."""
@@ -50,6 +60,24 @@ def make_message(
     if error is not None:
         return make(error=error, metadata=metadata)
     return make(content=content, metadata=metadata)
+
+
+@contextmanager
+def aggregating(aggregate: Aggregate) -> Iterator[Aggregate]:
+    """Let message-API strategies aggregate updates with another function; yield Flower's own.
+
+    `strategy_utils.aggregate_arrayrecords(records, weighting_metric_name)`, which the modules of
+    strategies import by name (1.22 to 1.42).
+    """
+    plain: Aggregate = strategy_utils.aggregate_arrayrecords
+    users = [m for n, m in sys.modules.items() if n.startswith(_STRATEGIES) and _NAME in vars(m)]
+    for module in users:
+        setattr(module, _NAME, aggregate)
+    try:
+        yield plain
+    finally:
+        for module in users:
+            setattr(module, _NAME, plain)
 
 
 def server_fn_of(app: ServerApp) -> Callable[..., Any] | None:

@@ -5,11 +5,11 @@ import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from windflower.errors import LocalProtocolError, MalformedMessage
+from windflower.errors import LocalProtocolError, MalformedMessage, RunDiverged
 from windflower.wire.blobs import BlobRef
 from windflower.wire.content import (
     PACK_PREFIX_BYTES,
@@ -34,24 +34,42 @@ NUMPY: Final = "numpy.ndarray"
 _FIRST_LOOK_BYTES: Final = 1024
 
 
+class Reader(Protocol):
+    """Whoever wants to know when arrays of a message are read."""
+
+    def reads(self) -> None:
+        """Note that one is read; what is raised here stops it."""
+        ...
+
+
 class LazyArray(Array):
     """An array whose bytes are read when they are asked for.
 
     An unmodified strategy that adds up updates one by one then needs memory for about one of them.
+
+    Args:
+        entry: what the array is, and where its bytes stand in its pack.
+        read: returns the bytes.
+
+    Attributes:
+        offset: where its bytes stand in its pack.
+        reader: is told before each reading.
     """
 
-    def __init__(
-        self, dtype: str, shape: tuple[int, ...], stype: str, read: Callable[[], bytes]
-    ) -> None:
+    def __init__(self, entry: ArrayEntry, read: Callable[[], bytes]) -> None:
         # Not the base class's constructor: it would copy the bytes.
-        self.dtype = dtype
-        self.shape = shape
-        self.stype = stype
+        self.dtype = entry.dtype
+        self.shape = entry.shape
+        self.stype = entry.stype
+        self.offset = entry.offset
+        self.reader: Reader | None = None
         self.__dict__["_read"] = read
 
     @property
     def data(self) -> bytes:  # type: ignore[override]
         """The array's bytes, read again at each call."""
+        if self.reader is not None:
+            self.reader.reads()
         return cast("bytes", self.__dict__["_read"]())
 
 
@@ -115,14 +133,19 @@ def write_pack(packing: Packing, path: Path) -> BlobRef:
 # ----------------------------------------------------------------------------- from the wire
 
 
-def from_content(content: Content, pack: Path | None) -> RecordDict:
+def from_content(content: Content, pack: Path | None, *, header: bytes | None = None) -> RecordDict:
     """Return Flower's records, their arrays lazy; raises MalformedMessage.
 
     Args:
         content: what came; an inline pack stands in it.
         pack: the file of a pack that is not inline; it must stay while the records are used.
+        header: what the pack began with, where it is gone: then no array can be read.
     """
-    source = _Source(content.pack, content.inline, pack) if content.pack is not None else None
+    source: _Source | _Header | None = None
+    if content.pack is not None and header is not None:
+        source = _Header(content.pack, header)
+    elif content.pack is not None:
+        source = _Source(content.pack, content.inline, pack)
     packed = source.header() if source is not None else {}
     result = RecordDict()
     for name, record in merge(content, packed):
@@ -134,9 +157,7 @@ def from_content(content: Content, pack: Path | None) -> RecordDict:
             assert source is not None  # noqa: S101 - `merge` found the record in its pack
             source.check(entry)
             # Not ArrayRecord({...}): that would read and copy every array.
-            arrays[entry.name] = LazyArray(
-                entry.dtype, entry.shape, entry.stype, source.reader(entry)
-            )
+            arrays[entry.name] = LazyArray(entry, source.reader(entry))
         result[name] = arrays
     return result
 
@@ -190,6 +211,36 @@ class _Source:
     def reader(self, entry: ArrayEntry) -> Callable[[], bytes]:
         source, start, end = self._bytes, entry.offset, entry.offset + entry.size_bytes
         return lambda: source[start:end]
+
+
+class _Header:
+    """What is left of a pack that was dropped."""
+
+    def __init__(self, ref: BlobRef, header: bytes) -> None:
+        self._ref = ref
+        self._header = header
+
+    def header(self) -> dict[str, Record]:
+        return read_pack_header(self._header, pack_bytes=self._ref.size_bytes)
+
+    def check(self, entry: ArrayEntry) -> None:
+        """There is nothing that numpy could believe."""
+
+    def reader(self, entry: ArrayEntry) -> Callable[[], bytes]:
+        def read() -> bytes:
+            raise RunDiverged(
+                f"array {entry.name!r} of an update that was dropped is read now, and was not"
+                " before: only what was made of it is kept"
+            )
+
+        return read
+
+
+def header_of(pack: Path) -> bytes:
+    """Return what a pack begins with: the names, dtypes and shapes of what is in it."""
+    with pack.open("rb") as file:
+        prefix = file.read(PACK_PREFIX_BYTES)
+        return prefix + file.read(pack_header_bytes(prefix) - len(prefix))
 
 
 def _plain(value: Any) -> Value:  # noqa: ANN401 - Flower checked it

@@ -42,7 +42,7 @@ async def recompute(state: Path, run: str, scratch: Path) -> dict[str, Any]:
     with contextlib.redirect_stdout(sys.stderr):
         outcome = await asyncio.to_thread(execute, app, line, record, scratch=scratch)
     desk.end()
-    return outcome.save(scratch / "result")
+    return {**outcome.save(scratch / "result"), "recalled": outcome.recalled}
 
 
 def main() -> int:

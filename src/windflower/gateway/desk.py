@@ -20,25 +20,27 @@ from windflower.core.events import (
     RunSuspended,
 )
 from windflower.core.ledger import (
+    AggregateRecord,
     EpochRecord,
     PhaseRecord,
     PullRecord,
     RosterRecord,
     RunRecord,
     Settlement,
+    SpareRecord,
     Tally,
 )
 from windflower.core.policy import RoundPolicy, Terms
-from windflower.core.retention import phase_needs_bytes
+from windflower.core.retention import OPEN_RUN_BYTES, stored_bytes
 from windflower.core.roster import Presence
 from windflower.errors import (
     ConfigError,
     LocalProtocolError,
     NotEnoughDevices,
-    NotEnoughRoom,
     RunDiverged,
     RunFailed,
 )
+from windflower.gateway.budget import Budget
 from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet
 from windflower.gateway.retracing import NO_HISTORY, Retracing
@@ -88,6 +90,7 @@ class _Execution:
 
     retracing: Retracing
     cohort: dict[str, None] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)
     phases: int = 0
     is_suspended: bool = False
 
@@ -101,12 +104,23 @@ class Desk:
         blobs: where packs are.
         clock: Unix time.
         feed: takes events.
+        budget: what an open run may hold; by default as much as is usual.
     """
 
     def __init__(
-        self, fleet: Fleet, *, journal: Journal, blobs: Blobs, clock: Clock, feed: Feed
+        self,
+        fleet: Fleet,
+        *,
+        journal: Journal,
+        blobs: Blobs,
+        clock: Clock,
+        feed: Feed,
+        budget: Budget | None = None,
     ) -> None:
         self._fleet = fleet
+        self._budget = budget or Budget(
+            OPEN_RUN_BYTES, journal=journal, blobs=blobs, clock=clock, feed=feed
+        )
         self._journal = journal
         self._blobs = blobs
         self._clock = clock
@@ -177,10 +191,15 @@ class Desk:
 
         Raises:
             ConfigError: it is over.
+            RunFailed: it cannot be begun again, and is over now.
         """
         before = self.run(run)
         if before.state != "open":
             raise ConfigError(f"run {run} is over: there is nothing to resume", key="resume")
+        if not before.is_resumable:
+            reason = "it cannot be begun again: it held more than resume_gb, and old updates went"
+            await self.end_run(run, success=False, reason=reason, result={})
+            raise RunFailed(f"run {run}: {reason}")
         record = replace(before, epoch=self._fleet.next_epoch())
         await self._journal.record([EpochRecord(record.epoch), record], at=self._clock.now())
         self._fleet.open_run(run, number=record.number, epoch=record.epoch)
@@ -245,6 +264,7 @@ class Desk:
         self._runs[run] = ended
         self._executions.pop(run, None)
         self._fleet.end_run(run)
+        self._budget.forget(run)
         seconds = round(now - record.created_at, 3)
         self._feed.report(RunEnded(run=run, success=success, reason=reason, seconds=seconds))
 
@@ -345,6 +365,7 @@ class Desk:
 
         Raises:
             NotEnoughReplies: too few came in time; what is open is held open.
+            NotEnoughRoom: the answers would not fit on the disk.
             RunFailed: all devices answered, and too few of them well; or the run was ended.
             RunDiverged: a run that was started again asks for something else.
         """
@@ -369,7 +390,7 @@ class Desk:
     async def _run_phase(
         self, run: str, phase: PhaseRecord, commands: Sequence[Command], terms: Terms
     ) -> None:
-        self._check_room(commands)
+        await self._make_room(run, commands)
         type_, begun = commands[0].type, self._clock.now()
         self._feed.report(
             PhaseOpened(
@@ -384,6 +405,7 @@ class Desk:
         self._fleet.ask(commands, batch=phase.phase, terms=terms)
         await self._fleet.settled(phase.ids, batch=phase.phase)
         settlements = await self._journal.settlements(phase.ids)
+        self._budget.add(run, _stored_bytes(settlements))
         _check_replies(settlements, terms)
         now = self._clock.now()
         await self._journal.record([phase], at=now)
@@ -401,19 +423,19 @@ class Desk:
             )
         )
 
-    def _check_room(self, commands: Sequence[Command]) -> None:
-        need, room = phase_needs_bytes(commands), self._blobs.room_bytes()
-        if need > room:
-            raise NotEnoughRoom(
-                f"the answers of {len(commands)} devices may take {need / 1e6:.0f} MB, and"
-                f" {room / 1e6:.0f} MB are free on the gateway's disk: make room, then resume"
-            )
+    async def _make_room(self, run: str, commands: Sequence[Command]) -> None:
+        record, execution = self._execution_of(run)
+        is_resumable = await self._budget.make_room(run, commands, read=execution.read)
+        if record.is_resumable and not is_resumable:
+            self._runs[run] = replace(record, is_resumable=False)
+            await self._journal.record([self._runs[run]], at=self._clock.now())
 
     async def push(self, run: str, commands: Sequence[Command]) -> None:
-        """Ask devices without waiting for them; raises RunDiverged as `ask`."""
+        """Ask devices without waiting for them; raises RunDiverged and NotEnoughRoom as `ask`."""
         record, execution = self._execution_of(run)
         execution.retracing.push(commands)
         if commands:
+            await self._make_room(run, [c for c in commands if not self._fleet.is_settled(c.id)])
             now = self._clock.now()
             waits = record.policy.is_strict or record.policy.wait_for_offline
             terms = Terms(now + _patience_s(commands, None), waits_for_offline=waits)
@@ -429,9 +451,11 @@ class Desk:
         """
         before = await self._journal.pull(run, call)
         given = before.ids if before else tuple(i for i in ids if self._fleet.is_settled(i))
+        settlements = await self._in_order(given)
         if before is None and given:
             await self._journal.record([PullRecord(run, call, given)], at=self._clock.now())
-        return await self._in_order(given)
+            self._budget.add(run, _stored_bytes(settlements))
+        return settlements
 
     async def _renamed(
         self, ids: Sequence[str], commands: Sequence[Command]
@@ -450,13 +474,34 @@ class Desk:
         """Take over a file that the run wrote."""
         await self._blobs.adopt(path, ref)
 
-    async def locate(self, keys: Sequence[str]) -> list[Path]:
-        """Return the files of blobs; raises BlobNotFound."""
-        return [await self._blobs.fetch(key) for key in keys]
+    async def locate(self, run: str, keys: Sequence[str]) -> list[Path]:
+        """Return the files of blobs that a run reads from now on; raises BlobNotFound."""
+        paths = [await self._blobs.fetch(key) for key in keys]
+        self._execution_of(run)[1].read.update(keys)
+        return paths
+
+    async def aggregate(self, run: str, key: str) -> BlobRef | None:
+        """Return what the run made of updates, if it is kept."""
+        return await self._journal.aggregate(run, key)
+
+    async def keep_aggregate(self, run: str, key: str, path: Path, ref: BlobRef) -> None:
+        """Keep what a run that can be begun again made of updates; `path` is taken over."""
+        if self.run(run).is_resumable:
+            await self._blobs.adopt(path, ref)
+            await self._journal.record([AggregateRecord(run, key, ref)], at=self._clock.now())
+            self._budget.add(run, ref.size_bytes)
+
+    async def spare(self, run: str, ids: Sequence[str], header: bytes) -> None:
+        """Note that updates were read to be aggregated only, and what they began with."""
+        await self._journal.record([SpareRecord(run, tuple(ids), header)], at=self._clock.now())
 
     def report(self, line: dict[str, Any]) -> None:
         """Write an event of the run's own."""
         self._feed.write(line)
+
+
+def _stored_bytes(settlements: Sequence[Settlement]) -> int:
+    return sum(stored_bytes(s.reply) for s in settlements if s.reply is not None)
 
 
 def _seed(request: RunRequest) -> int:

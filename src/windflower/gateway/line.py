@@ -6,6 +6,7 @@ Any thread may call. Bulk passes as files.
 import asyncio
 import socket
 import threading
+from base64 import b64encode
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -64,8 +65,20 @@ class RunLine(Protocol):
         """See `Desk.adopt`."""
         ...
 
-    def locate(self, keys: Sequence[str]) -> list[Path]:
+    def locate(self, run: str, keys: Sequence[str]) -> list[Path]:
         """See `Desk.locate`."""
+        ...
+
+    def aggregate(self, run: str, key: str) -> BlobRef | None:
+        """See `Desk.aggregate`."""
+        ...
+
+    def keep_aggregate(self, run: str, key: str, path: Path, ref: BlobRef) -> None:
+        """See `Desk.keep_aggregate`."""
+        ...
+
+    def spare(self, run: str, ids: Sequence[str], header: bytes) -> None:
+        """See `Desk.spare`."""
         ...
 
     def report(self, line: dict[str, Any]) -> None:
@@ -113,9 +126,21 @@ class LoopLine:
         """See `Desk.adopt`."""
         self._wait(self._desk.adopt(path, ref))
 
-    def locate(self, keys: Sequence[str]) -> list[Path]:
+    def locate(self, run: str, keys: Sequence[str]) -> list[Path]:
         """See `Desk.locate`."""
-        return self._wait(self._desk.locate(keys))
+        return self._wait(self._desk.locate(run, keys))
+
+    def aggregate(self, run: str, key: str) -> BlobRef | None:
+        """See `Desk.aggregate`."""
+        return self._wait(self._desk.aggregate(run, key))
+
+    def keep_aggregate(self, run: str, key: str, path: Path, ref: BlobRef) -> None:
+        """See `Desk.keep_aggregate`."""
+        self._wait(self._desk.keep_aggregate(run, key, path, ref))
+
+    def spare(self, run: str, ids: Sequence[str], header: bytes) -> None:
+        """See `Desk.spare`."""
+        self._wait(self._desk.spare(run, ids, header))
 
     def report(self, line: dict[str, Any]) -> None:
         """See `Desk.report`."""
@@ -191,9 +216,25 @@ class SocketLine:
         """See `Desk.adopt`."""
         self._call("adopt", {"path": str(path), "ref": ref.to_json()}, wait_s=None)
 
-    def locate(self, keys: Sequence[str]) -> list[Path]:
+    def locate(self, run: str, keys: Sequence[str]) -> list[Path]:
         """See `Desk.locate`."""
-        return [Path(path) for path in self._call("locate", {"keys": list(keys)}, wait_s=None)]
+        given = {"run": run, "keys": list(keys)}
+        return [Path(path) for path in self._call("locate", given, wait_s=None)]
+
+    def aggregate(self, run: str, key: str) -> BlobRef | None:
+        """See `Desk.aggregate`."""
+        ref = self._call("aggregate", {"run": run, "key": key})
+        return None if ref is None else BlobRef.from_json(ref)
+
+    def keep_aggregate(self, run: str, key: str, path: Path, ref: BlobRef) -> None:
+        """See `Desk.keep_aggregate`."""
+        given = {"run": run, "key": key, "path": str(path), "ref": ref.to_json()}
+        self._call("keep_aggregate", given, wait_s=None)
+
+    def spare(self, run: str, ids: Sequence[str], header: bytes) -> None:
+        """See `Desk.spare`."""
+        given = {"run": run, "ids": list(ids), "header": b64encode(header).decode()}
+        self._call("spare", given)
 
     def report(self, line: dict[str, Any]) -> None:
         """See `Desk.report`."""

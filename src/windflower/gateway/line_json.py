@@ -1,5 +1,6 @@
 """What crosses the line between a run's process and its gateway, as JSON."""
 
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -46,12 +47,13 @@ def settlement_to_json(settlement: Settlement) -> dict[str, Any]:
         "batch": settlement.batch,
         "reply": reply.to_bytes().decode() if reply is not None else None,
         "failure": [failure.code, failure.reason] if failure is not None else None,
+        "header": b64encode(settlement.header).decode() if settlement.header else None,
     }
 
 
 def settlement_from_json(value: dict[str, Any]) -> Settlement:
     """Read how an exchange ended."""
-    reply, failure = value["reply"], value["failure"]
+    reply, failure, header = value["reply"], value["failure"], value["header"]
     return Settlement(
         value["id"],
         value["run"],
@@ -60,6 +62,7 @@ def settlement_from_json(value: dict[str, Any]) -> Settlement:
         value["batch"],
         Reply.from_bytes(reply.encode()) if reply is not None else None,
         Failure(failure[0], failure[1]) if failure is not None else None,
+        b64decode(header) if header is not None else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from base64 import b64decode
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -60,6 +61,9 @@ class LineServer:
             "pull": self._pull,
             "adopt": self._adopt,
             "locate": self._locate,
+            "aggregate": self._aggregate,
+            "keep_aggregate": self._keep_aggregate,
+            "spare": self._spare,
             "report": self._report,
             "tally": self._tally,
             "is_executed": self._is_executed,
@@ -214,7 +218,18 @@ class LineServer:
         await self._desk.adopt(Path(given["path"]), BlobRef.from_json(given["ref"]))
 
     async def _locate(self, given: dict[str, Any]) -> list[str]:
-        return [str(path) for path in await self._desk.locate(given["keys"])]
+        return [str(path) for path in await self._desk.locate(given["run"], given["keys"])]
+
+    async def _aggregate(self, given: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON is any
+        ref = await self._desk.aggregate(given["run"], given["key"])
+        return None if ref is None else ref.to_json()
+
+    async def _keep_aggregate(self, given: dict[str, Any]) -> None:
+        ref = BlobRef.from_json(given["ref"])
+        await self._desk.keep_aggregate(given["run"], given["key"], Path(given["path"]), ref)
+
+    async def _spare(self, given: dict[str, Any]) -> None:
+        await self._desk.spare(given["run"], given["ids"], b64decode(given["header"]))
 
     async def _report(self, given: dict[str, Any]) -> None:
         self._desk.report(given["line"])

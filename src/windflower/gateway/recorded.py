@@ -75,9 +75,20 @@ class RecordedDesk:
     async def adopt(self, path: Path, ref: BlobRef) -> None:
         """Nobody is going to fetch it."""
 
-    async def locate(self, keys: Sequence[str]) -> list[Path]:
+    async def locate(self, run: str, keys: Sequence[str]) -> list[Path]:
         """Return the files of blobs; raises BlobNotFound."""
+        del run
         return [await self._blobs.fetch(key) for key in keys]
+
+    async def aggregate(self, run: str, key: str) -> BlobRef | None:
+        """Return what was made of updates, if it is kept."""
+        return await self._journal.aggregate(run, key)
+
+    async def keep_aggregate(self, run: str, key: str, path: Path, ref: BlobRef) -> None:
+        """Keep nothing: it was kept, or is made again."""
+
+    async def spare(self, run: str, ids: Sequence[str], header: bytes) -> None:
+        """Note nothing: nothing goes while a run is only read."""
 
     async def wait_for_devices(self, need: int, *, timeout_s: float) -> int:
         """There are no devices."""

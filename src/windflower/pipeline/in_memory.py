@@ -28,9 +28,11 @@ from windflower.adapters.memory.worker import InlineWorker
 from windflower.agent.agent import Agent, AgentSettings, MonotonicClock
 from windflower.core.ledger import RunRecord
 from windflower.core.policy import RoundPolicy
+from windflower.core.retention import OPEN_RUN_BYTES
 from windflower.flower.app_folder import AppFolder, ConfigValue, make_bundle
 from windflower.flower.execution import Outcome, execute
 from windflower.flower.worker import Trainer
+from windflower.gateway.budget import Budget
 from windflower.gateway.desk import Desk, RunRequest
 from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet, FleetPorts, SystemClock
@@ -56,6 +58,7 @@ class MemoryRequest:
         policy: what rounds wait for; None is what the app says.
         shape: how replies arrive.
         around: put around each device's worker.
+        budget_bytes: what the run may keep so that it can be begun again.
     """
 
     app: AppFolder
@@ -66,6 +69,7 @@ class MemoryRequest:
     policy: RoundPolicy | None = None
     shape: Shape = "push"
     around: Around = lambda _, worker: worker
+    budget_bytes: int = OPEN_RUN_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,9 @@ async def _desk(
     fleet = Fleet(ports, signer=Signer(bytes(KEY_BYTES)), feed=feed, broker="memory")
     await fleet.start()
     try:
-        yield Desk(fleet, journal=journal, blobs=blobs, clock=clock, feed=feed), link, blobs
+        world: dict[str, Any] = {"journal": journal, "blobs": blobs, "clock": clock, "feed": feed}
+        budget = Budget(request.budget_bytes, **world)
+        yield Desk(fleet, **world, budget=budget), link, blobs
     finally:
         await fleet.stop()
 

@@ -24,6 +24,7 @@ class Verdict:
         recomputed: the same, as it comes out now; None where nothing came out.
         error: the kind of error that stopped it.
         reason: what stopped it, for people.
+        recalled: how many aggregates were taken as they were kept, because their updates had gone.
     """
 
     run: str
@@ -31,6 +32,7 @@ class Verdict:
     recomputed: str | None
     error: str | None = None
     reason: str = ""
+    recalled: int = 0
 
     @property
     def is_equal(self) -> bool:
@@ -58,6 +60,10 @@ async def verify(state: Path, run: str) -> Verdict:
             f"what run {run} rested on was cleaned up after its time (keep_days, keep_gb)",
             key="run",
         )
+    if not record.is_resumable:
+        raise ConfigError(
+            f"run {run} held more than resume_gb, and updates that it rests on went", key="run"
+        )
     if record.is_private:
         raise ConfigError(
             f"run {run} drew noise for privacy, and its seed was deleted at its end: nobody can"
@@ -84,6 +90,7 @@ async def verify(state: Path, run: str) -> Verdict:
         answer.get("model-hash"),
         answer.get("error-type"),
         answer.get("error-message", "" if answer else "its process ended and said nothing"),
+        answer.get("recalled", 0),
     )
 
 

@@ -37,6 +37,8 @@ class ScriptedLine:
     timeouts: list[float | None] = field(default_factory=list)
     spares: list[int] = field(default_factory=list)
     settled: dict[str, Settlement] = field(default_factory=dict)
+    aggregates: dict[str, BlobRef] = field(default_factory=dict)
+    spared: dict[str, bytes] = field(default_factory=dict)
 
     def roster(self, run: str, call: int) -> tuple[str, ...]:
         del run, call
@@ -82,7 +84,21 @@ class ScriptedLine:
         self.adopted.append(ref)
         path.unlink()
 
-    def locate(self, keys: Sequence[str]) -> list[Path]:
+    def aggregate(self, run: str, key: str) -> BlobRef | None:
+        del run
+        return self.aggregates.get(key)
+
+    def keep_aggregate(self, run: str, key: str, path: Path, ref: BlobRef) -> None:
+        del run
+        self.aggregates[key] = ref
+        path.rename(self.folder / ref.key.rpartition("/")[2])
+
+    def spare(self, run: str, ids: Sequence[str], header: bytes) -> None:
+        del run
+        self.spared |= dict.fromkeys(ids, header)
+
+    def locate(self, run: str, keys: Sequence[str]) -> list[Path]:
+        del run
         return [self.folder / key.rpartition("/")[2] for key in keys]
 
     def report(self, line: dict[str, Any]) -> None:

@@ -109,7 +109,7 @@ async def test_errors_cross_the_line_as_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(NotEnoughDevices, match="needs 2 devices, 0 online") as caught:
         await asyncio.to_thread(line.wait_for_devices, 2, timeout_s=0)
     with pytest.raises(BlobNotFound):
-        await asyncio.to_thread(line.locate, ["out/x"])
+        await asyncio.to_thread(line.locate, "1-a", ["out/x"])
     with pytest.raises(ConfigError, match="there is no run nowhere"):
         await asyncio.to_thread(line.run, "nowhere")
     line.close()

@@ -8,12 +8,14 @@ thousand files need a thousand syncs (measured: half of a round's time at 50 dev
 """
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import os
 import secrets
 import shutil
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -86,6 +88,7 @@ class BlobFolder:
         self._secret = secret
         self.base_url = base_url
         self._verified: dict[str, BlobRef] = {}
+        self._sweeping = threading.Lock()
         self._landing = folder / "landing"
         self._views = folder / "views"
         for place in (self._landing, self._views):
@@ -102,11 +105,18 @@ class BlobFolder:
 
     async def adopt(self, path: Path, ref: BlobRef) -> None:
         """Take over a file whose content `ref` names; durable on return. Idempotent."""
-        if self.path(ref.key).exists():
+        if self._renew(ref.key):
             await asyncio.to_thread(path.unlink, missing_ok=True)
         else:
             await asyncio.to_thread(move_durably, path, self.path(ref.key))
         self._verified[ref.key] = ref
+
+    def _renew(self, key: str) -> bool:
+        """Make a file count as new, if there is one: it is about to be needed once more."""
+        with self._sweeping, contextlib.suppress(FileNotFoundError):
+            os.utime(self.path(key))
+            return True
+        return False
 
     async def matches(self, key: str, ref: BlobRef) -> bool:
         """Return whether what is stored under `key` is, byte for byte, what `ref` names."""
@@ -164,9 +174,11 @@ class BlobFolder:
         went = 0
         for path in (*self._folder.glob("??/*"), *self._views.iterdir()):
             is_view = path.parent == self._views
-            if path.stat().st_mtime <= before and (is_view or path.name not in live):
-                path.unlink(missing_ok=True)
-                went += not is_view
+            with self._sweeping:
+                is_old = path.exists() and path.stat().st_mtime <= before
+                if is_old and (is_view or path.name not in live):
+                    path.unlink(missing_ok=True)
+                    went += not is_view
         return went
 
     # --------------------------------------------------------------------------- for inside

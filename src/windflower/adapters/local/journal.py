@@ -1,5 +1,6 @@
 """A gateway's journal in SQLite."""
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from typing import Final, cast
 from windflower.adapters.local.database import Database, DatabaseReader
 from windflower.core import gateway_effects
 from windflower.core.ledger import (
+    AggregateRecord,
+    DropRecord,
     Entry,
     EpochRecord,
     ForgetRecord,
@@ -22,12 +25,14 @@ from windflower.core.ledger import (
     RunRecord,
     SettledExchange,
     Settlement,
+    SpareRecord,
     Tally,
 )
 from windflower.core.policy import Terms
-from windflower.core.retention import PastRun, keys_of
+from windflower.core.retention import Holding, PastRun, keys_answered, keys_asked, stored_bytes
 from windflower.core.roster import Presence
 from windflower.errors import StoreUnavailable
+from windflower.wire.blobs import BlobRef
 from windflower.wire.messages import Command, Failure, Method, Reply
 from windflower.wire.strict_json import dumps
 
@@ -52,6 +57,8 @@ CREATE TABLE IF NOT EXISTS commands (
     reply BLOB,
     is_good INTEGER,
     size_bytes INTEGER NOT NULL DEFAULT 0,
+    header TEXT,
+    is_dropped INTEGER NOT NULL DEFAULT 0,
     code INTEGER,
     reason TEXT
 );
@@ -77,6 +84,16 @@ CREATE TABLE IF NOT EXISTS rosters (
 CREATE TABLE IF NOT EXISTS pulls (
     run TEXT NOT NULL, call INTEGER NOT NULL, ids TEXT NOT NULL, PRIMARY KEY (run, call)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS aggregates (
+    run TEXT NOT NULL,
+    key TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    PRIMARY KEY (run, key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS headers (
+    run TEXT NOT NULL, digest TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, digest)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS presences (
     device TEXT PRIMARY KEY,
@@ -88,8 +105,19 @@ CREATE TABLE IF NOT EXISTS presences (
     labels TEXT NOT NULL
 ) WITHOUT ROWID;
 """
-_VERSION: Final = 4
-_SETTLEMENT: Final = "id, run, device, method, batch, reply, code, reason"
+_VERSION: Final = 5
+_SETTLEMENT: Final = """
+SELECT c.id, c.run, device, method, batch, reply, code, reason, h.data
+    FROM commands c
+    LEFT JOIN headers h ON c.is_dropped AND h.run = c.run AND h.digest = c.header
+    WHERE c.id = ? AND settled_at IS NOT NULL
+"""
+_PAST: Final = """
+SELECT run, record,
+    (SELECT total(size_bytes) FROM commands c WHERE c.run = r.run AND NOT is_dropped)
+        + (SELECT total(size_bytes) FROM aggregates a WHERE a.run = r.run)
+    FROM runs r WHERE state IN ('done', 'failed')
+"""
 
 
 def open_journal(path: Path) -> "SqliteJournal":
@@ -137,10 +165,7 @@ class SqliteJournal:
         """Return the finished runs that are not forgotten, with what they hold."""
 
         def query(connection: sqlite3.Connection) -> list[PastRun]:
-            rows = connection.execute(
-                "SELECT run, record, (SELECT total(size_bytes) FROM commands c WHERE c.run = r.run)"
-                " FROM runs r WHERE state IN ('done', 'failed')"
-            )
+            rows = connection.execute(_PAST)
             ended = ((run, RunRecord.from_json(json.loads(text)), size) for run, text, size in rows)
             return [PastRun(run, record.ended_at, int(size)) for run, record, size in ended]
 
@@ -184,8 +209,7 @@ class SqliteJournal:
         def query(connection: sqlite3.Connection) -> list[Settlement]:
             found = []
             for id_ in ids:
-                sql = f"SELECT {_SETTLEMENT} FROM commands WHERE id = ? AND settled_at IS NOT NULL"  # noqa: S608 - a constant
-                row = connection.execute(sql, (id_,)).fetchone()
+                row = connection.execute(_SETTLEMENT, (id_,)).fetchone()
                 if row is not None:
                     found.append(_settlement(row))
             return found
@@ -240,6 +264,39 @@ class SqliteJournal:
         ids = await self._list("SELECT ids FROM pulls WHERE run = ? AND call = ?", run, call)
         return None if ids is None else PullRecord(run, call, ids)
 
+    async def aggregate(self, run: str, key: str) -> BlobRef | None:
+        """Return what was made of updates, if that is kept."""
+
+        def query(connection: sqlite3.Connection) -> BlobRef | None:
+            sql = "SELECT digest, size_bytes FROM aggregates WHERE run = ? AND key = ?"
+            row = connection.execute(sql, (run, key)).fetchone()
+            return None if row is None else BlobRef(*row)
+
+        return await self._database.run(query)
+
+    async def holdings(self, run: str) -> Sequence[Holding]:
+        """Return the updates that a run keeps, the oldest first, then what was made of them."""
+
+        def query(connection: sqlite3.Connection) -> list[Holding]:
+            rows = connection.execute(
+                "SELECT id, reply, size_bytes, header IS NOT NULL FROM commands"
+                " WHERE run = ? AND size_bytes > 0 AND NOT is_dropped ORDER BY seq",
+                (run,),
+            )
+            updates = [
+                Holding(id_, Reply.from_bytes(reply).path or "", size_bytes, bool(is_spare))
+                for id_, reply, size_bytes, is_spare in rows
+            ]
+            made = connection.execute(
+                "SELECT key, digest, size_bytes FROM aggregates WHERE run = ? ORDER BY key", (run,)
+            )
+            return updates + [
+                Holding(key, BlobRef(digest, size).key, size, is_aggregate=True)
+                for key, digest, size in made
+            ]
+
+        return await self._database.run(query)
+
     async def close(self) -> None:
         """Let go of the file."""
         await self._database.close()
@@ -252,7 +309,7 @@ class SqliteJournal:
         return await self._database.run(query)
 
 
-def _write(connection: sqlite3.Connection, entry: Entry, at: float) -> None:  # noqa: C901 - one case a kind
+def _write(connection: sqlite3.Connection, entry: Entry, at: float) -> None:  # noqa: C901, PLR0912 - one case a kind
     match entry:
         case gateway_effects.RecordCommands():
             _write_commands(connection, entry, at)
@@ -262,7 +319,7 @@ def _write(connection: sqlite3.Connection, entry: Entry, at: float) -> None:  # 
             connection.execute(
                 "UPDATE commands SET settled_at = ?, reply = ?, is_good = ?, size_bytes = ?"
                 " WHERE id = ? AND settled_at IS NULL",
-                (at, reply.to_bytes(), reply.failure is None, _stored_bytes(reply), reply.id),
+                (at, reply.to_bytes(), reply.failure is None, stored_bytes(reply), reply.id),
             )
         case gateway_effects.RecordMissing(command, failure):
             connection.execute(
@@ -288,6 +345,20 @@ def _write(connection: sqlite3.Connection, entry: Entry, at: float) -> None:  # 
             connection.execute(
                 "INSERT OR IGNORE INTO pulls VALUES (?, ?, ?)", (run, call, dumps(ids))
             )
+        case AggregateRecord(run, key, ref):
+            connection.execute(
+                "INSERT OR IGNORE INTO aggregates VALUES (?, ?, ?, ?)",
+                (run, key, ref.digest, ref.size_bytes),
+            )
+        case SpareRecord():
+            _write_spare(connection, entry)
+        case DropRecord(run, ids):
+            connection.executemany(
+                "UPDATE commands SET is_dropped = 1 WHERE id = ?", ((id_,) for id_ in ids)
+            )
+            connection.executemany(
+                "DELETE FROM aggregates WHERE run = ? AND key = ?", ((run, id_) for id_ in ids)
+            )
         case ForgetRecord(run):
             _forget(connection, run)
         case EpochRecord(epoch):
@@ -296,17 +367,23 @@ def _write(connection: sqlite3.Connection, entry: Entry, at: float) -> None:  # 
             _write_presence(connection, entry)
 
 
-def _stored_bytes(reply: Reply) -> int:
-    pack = reply.content.pack
-    return pack.size_bytes if reply.path is not None and pack is not None else 0
+def _write_spare(connection: sqlite3.Connection, entry: SpareRecord) -> None:
+    """Keep a header once for all updates that begin with it: those of one model do."""
+    digest = hashlib.sha256(entry.header).hexdigest()
+    connection.execute(
+        "INSERT OR IGNORE INTO headers VALUES (?, ?, ?)", (entry.run, digest, entry.header)
+    )
+    connection.executemany(
+        "UPDATE commands SET header = ? WHERE id = ?", ((digest, id_) for id_ in entry.ids)
+    )
 
 
 def _forget(connection: sqlite3.Connection, run: str) -> None:
     connection.execute(
         "DELETE FROM batches WHERE batch IN (SELECT batch FROM commands WHERE run = ?)", (run,)
     )
-    for table in ("commands", "phases", "rosters", "pulls"):
-        connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))  # noqa: S608 - four constants
+    for table in ("commands", "phases", "rosters", "pulls", "aggregates", "headers"):
+        connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))  # noqa: S608 - six constants
     (text,) = connection.execute("SELECT record FROM runs WHERE run = ?", (run,)).fetchone()
     record = replace(RunRecord.from_json(json.loads(text)), is_forgotten=True)
     connection.execute(
@@ -356,11 +433,17 @@ def _runs(connection: sqlite3.Connection) -> tuple[RunRecord, ...]:
 def _live_keys(connection: sqlite3.Connection) -> frozenset[str]:
     runs = connection.execute("SELECT record FROM runs WHERE state != 'forgotten'")
     keys = {RunRecord.from_json(json.loads(text)).bundle.key for (text,) in runs}
-    # Settled without a reply: nothing was uploaded for it that anybody will read.
-    for body, reply in connection.execute("SELECT body, reply FROM commands"):
-        answer = None if reply is None else Reply.from_bytes(reply)
-        keys |= keys_of(Command.from_body(body), answer)
-    return frozenset(keys)
+    asked = (
+        "SELECT body FROM commands JOIN runs USING (run)"
+        " WHERE state = 'open' AND settled_at IS NULL"
+    )
+    for (body,) in connection.execute(asked):
+        keys |= keys_asked(Command.from_body(body))
+    answered = "SELECT reply FROM commands WHERE size_bytes > 0 AND NOT is_dropped"
+    for (reply,) in connection.execute(answered):
+        keys |= keys_answered(Reply.from_bytes(reply))
+    made = connection.execute("SELECT digest, size_bytes FROM aggregates")
+    return frozenset(keys | {BlobRef(*row).key for row in made})
 
 
 def _recall(connection: sqlite3.Connection) -> Memory:
@@ -404,7 +487,7 @@ def _phase(run: str, phase: str, ids: str, number: int) -> PhaseRecord:
 
 
 def _settlement(row: tuple[object, ...]) -> Settlement:
-    id_, run, device, method, batch, reply, code, reason = row
+    id_, run, device, method, batch, reply, code, reason, header = row
     return Settlement(
         str(id_),
         str(run),
@@ -413,6 +496,7 @@ def _settlement(row: tuple[object, ...]) -> Settlement:
         str(batch),
         None if reply is None else Reply.from_bytes(cast("bytes", reply)),
         None if reply is not None else Failure(cast("int", code), str(reason)),
+        cast("bytes | None", header),
     )
 
 

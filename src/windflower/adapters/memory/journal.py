@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 from windflower.core import gateway_effects
 from windflower.core.ledger import (
+    AggregateRecord,
+    DropRecord,
     Entry,
     EpochRecord,
     ForgetRecord,
@@ -17,10 +19,12 @@ from windflower.core.ledger import (
     RunRecord,
     SettledExchange,
     Settlement,
+    SpareRecord,
     Tally,
 )
-from windflower.core.retention import PastRun, keys_of
+from windflower.core.retention import Holding, PastRun, keys_answered, keys_asked, stored_bytes
 from windflower.core.roster import Presence
+from windflower.wire.blobs import BlobRef
 from windflower.wire.messages import Failure, Reply
 
 
@@ -28,6 +32,14 @@ from windflower.wire.messages import Failure, Reply
 class _Row:
     opened: OpenExchange
     settlement: Settlement | None = None
+    header: bytes | None = None
+    is_dropped: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """How much its update takes."""
+        reply = self.settlement.reply if self.settlement is not None else None
+        return 0 if reply is None or self.is_dropped else stored_bytes(reply)
 
 
 class MemoryJournal:
@@ -39,6 +51,7 @@ class MemoryJournal:
         self._phases: dict[tuple[str, str], PhaseRecord] = {}
         self._rosters: dict[tuple[str, int], RosterRecord] = {}
         self._pulls: dict[tuple[str, int], PullRecord] = {}
+        self._aggregates: dict[tuple[str, str], BlobRef] = {}
         self._presences: dict[str, Presence] = {}
         self._last_epoch = 0
 
@@ -69,6 +82,16 @@ class MemoryJournal:
                 self._rosters.setdefault((entry.run, entry.call), entry)
             case PullRecord():
                 self._pulls.setdefault((entry.run, entry.call), entry)
+            case AggregateRecord(run, key, ref):
+                self._aggregates.setdefault((run, key), ref)
+            case SpareRecord(_, ids, header):
+                for id_ in ids:
+                    self._rows[id_].header = header
+            case DropRecord(run, ids):
+                for id_ in ids:
+                    self._aggregates.pop((run, id_), None)
+                    if id_ in self._rows:
+                        self._rows[id_].is_dropped = True
             case ForgetRecord(run):
                 self._forget(run)
             case EpochRecord(epoch):
@@ -127,6 +150,7 @@ class MemoryJournal:
         self._phases = {key: p for key, p in self._phases.items() if p.run != run}
         self._rosters = {key: r for key, r in self._rosters.items() if r.run != run}
         self._pulls = {key: p for key, p in self._pulls.items() if p.run != run}
+        self._aggregates = {key: ref for key, ref in self._aggregates.items() if key[0] != run}
 
     async def past(self) -> Sequence[PastRun]:
         """Return the finished runs that are not forgotten, with what they hold."""
@@ -134,9 +158,9 @@ class MemoryJournal:
         return [PastRun(r.run, r.ended_at, self._size_bytes(r.run)) for r in ended]
 
     def _size_bytes(self, run: str) -> int:
-        replies = [r.settlement.reply for r in self._rows.values() if r.settlement is not None]
-        packs = [r.content.pack for r in replies if r is not None and r.run == run and r.path]
-        return sum(pack.size_bytes for pack in packs if pack is not None)
+        made = sum(ref.size_bytes for (of, _), ref in self._aggregates.items() if of == run)
+        rows = (row for row in self._rows.values() if row.opened.command.run == run)
+        return made + sum(row.size_bytes for row in rows)
 
     async def silent_since(self) -> dict[str, float]:
         """Return when each open run last asked for something."""
@@ -148,11 +172,15 @@ class MemoryJournal:
         return since
 
     async def live_keys(self) -> frozenset[str]:
-        """Return the keys of all blobs on which a run rests that is not forgotten."""
+        """Return the keys of all blobs that an open exchange or a run not forgotten needs."""
         keys = {r.bundle.key for r in self._runs.values() if not r.is_forgotten}
+        keys |= {ref.key for ref in self._aggregates.values()}
         for row in self._rows.values():
-            reply = row.settlement.reply if row.settlement is not None else None
-            keys |= keys_of(row.opened.command, reply)
+            command, settled = row.opened.command, row.settlement
+            if settled is None and self._runs[command.run].state == "open":
+                keys |= keys_asked(command)
+            elif settled is not None and settled.reply is not None and not row.is_dropped:
+                keys |= keys_answered(settled.reply)
         return frozenset(keys)
 
     async def tally(self, run: str) -> Tally:
@@ -165,8 +193,12 @@ class MemoryJournal:
 
     async def settlements(self, ids: Sequence[str]) -> Sequence[Settlement]:
         """Return the settlements of those of these commands that are settled."""
-        found = (self._rows[i].settlement for i in ids if i in self._rows)
-        return [settlement for settlement in found if settlement is not None]
+        rows = (self._rows[i] for i in ids if i in self._rows)
+        return [
+            replace(row.settlement, header=row.header if row.is_dropped else None)
+            for row in rows
+            if row.settlement is not None
+        ]
 
     async def phase(self, run: str, phase: str) -> PhaseRecord | None:
         """Return how a phase closed, if it did."""
@@ -179,6 +211,23 @@ class MemoryJournal:
     async def pull(self, run: str, call: int) -> PullRecord | None:
         """Return what the app was given at its nth pull, if it was given anything."""
         return self._pulls.get((run, call))
+
+    async def aggregate(self, run: str, key: str) -> BlobRef | None:
+        """Return what was made of updates, if that is kept."""
+        return self._aggregates.get((run, key))
+
+    async def holdings(self, run: str) -> Sequence[Holding]:
+        """Return the updates that a run keeps, the oldest first, then what was made of them."""
+        held = []
+        for id_, row in self._rows.items():
+            reply = row.settlement.reply if row.settlement is not None else None
+            if row.size_bytes and reply is not None and reply.run == run:
+                held.append(Holding(id_, reply.path or "", row.size_bytes, row.header is not None))
+        return held + [
+            Holding(key, ref.key, ref.size_bytes, is_aggregate=True)
+            for (of, key), ref in sorted(self._aggregates.items())
+            if of == run
+        ]
 
     async def close(self) -> None:
         """Forget nothing: whoever opens it again goes on."""

@@ -38,7 +38,7 @@ def whim(name: str) -> ConfigRecord:
 def main(grid: Grid, context: Context) -> None:
     """Run the rounds."""
     config = context.run_config
-    weights = np.random.standard_normal(12).astype(np.float32)
+    weights = np.random.standard_normal(int(config["weights"])).astype(np.float32)
 
     def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord:
         del arrays

@@ -1,0 +1,110 @@
+"""A run that holds too much lets go of what can be spared, and says when it cannot be resumed."""
+
+from pathlib import Path
+
+import pytest
+from one_process import Config, Fleet, fleet
+
+from windflower.core.ledger import RunRecord
+from windflower.errors import RunFailed
+
+UPDATE_BYTES = 80_000
+"""A little less than what 20,000 weights and their header take."""
+
+ROUNDS = 4
+LARGE: Config = {"strategy": "FedAvgM", "num-server-rounds": ROUNDS, "weights": 20_000}
+TIGHT_BYTES = 16 * UPDATE_BYTES
+"""Two rounds, what was made of each, and a little: each phase asks five devices, whose last updates
+are in use."""
+
+
+async def run_to_its_end(disturbed: Fleet, run: RunRecord) -> tuple[str, int]:
+    outcome = await disturbed.execute(run)
+    assert outcome is not None
+    return await disturbed.end(run, outcome), disturbed.works()
+
+
+async def undisturbed(folder: Path, app: Config) -> tuple[str, int]:
+    async with fleet(folder, "strategies", app) as calm:
+        return await run_to_its_end(calm, await calm.begin())
+
+
+@pytest.mark.parametrize("name", ["FedProx", "FedAvgM", "FedAdam"])
+async def test_a_run_over_its_budget_is_resumed_with_the_same_bits(
+    tmp_path: Path, name: str
+) -> None:
+    app = {**LARGE, "strategy": name}
+    twin = await undisturbed(tmp_path / "twin", app)
+    budget = int(TIGHT_BYTES * (1.7 if name == "FedAdam" else 1))  # it makes float64 of float32
+    async with fleet(tmp_path / "it", "strategies", app, budget_bytes=budget) as disturbed:
+        run = await disturbed.begin()
+        assert await disturbed.execute(run, dies_at=28) is None
+        dropped = disturbed.events.of("updates-dropped")
+        run = await disturbed.desk.resume_run(run.run)
+
+        assert twin == await run_to_its_end(disturbed, run)
+        assert {True} == {line["is_resumable"] for line in dropped}
+        assert UPDATE_BYTES < sum(line["size_bytes"] for line in dropped)
+
+
+async def test_what_stays_of_a_run_fits_its_budget(tmp_path: Path) -> None:
+    async with fleet(tmp_path, "strategies", LARGE, budget_bytes=TIGHT_BYTES) as tight:
+        run = await tight.begin()
+        await run_to_its_end(tight, run)
+        (needed,) = tight.events.of("room-needed")
+        dropped = sum(line["size_bytes"] for line in tight.events.of("updates-dropped"))
+        asked = ROUNDS * 5 * UPDATE_BYTES
+
+        assert 5 * UPDATE_BYTES <= needed["phase_bytes"] <= 6 * UPDATE_BYTES
+        assert TIGHT_BYTES == needed["budget_bytes"]
+        assert asked - dropped <= TIGHT_BYTES
+
+
+async def test_a_strategy_that_looks_at_updates_goes_on_and_cannot_be_begun_again(
+    tmp_path: Path,
+) -> None:
+    app = {**LARGE, "strategy": "MultiKrum"}
+    twin = await undisturbed(tmp_path / "twin", app)
+    async with fleet(tmp_path / "it", "strategies", app, budget_bytes=TIGHT_BYTES) as tight:
+        run = await tight.begin()
+
+        assert twin == await run_to_its_end(tight, run)
+        assert [False] == [line["is_resumable"] for line in tight.events.of("updates-dropped")][:1]
+        assert not tight.desk.run(run.run).is_resumable
+
+
+async def test_a_run_that_cannot_be_begun_again_ends_when_it_has_to_be(tmp_path: Path) -> None:
+    app = {**LARGE, "strategy": "MultiKrum"}
+    async with fleet(tmp_path, "strategies", app, budget_bytes=TIGHT_BYTES) as tight:
+        run = await tight.begin()
+        calls = 0
+        while not tight.events.of("updates-dropped"):
+            calls += 1
+            assert await tight.execute(run, dies_at=calls) is None
+            if tight.desk.run(run.run).is_resumable:
+                run = await tight.desk.resume_run(run.run)
+        with pytest.raises(RunFailed, match="resume_gb"):
+            await tight.desk.resume_run(run.run)
+
+        assert "failed" == tight.desk.run(run.run).state
+
+
+async def test_within_its_budget_a_run_keeps_every_update(tmp_path: Path) -> None:
+    async with fleet(tmp_path, "strategies", LARGE) as roomy:
+        await run_to_its_end(roomy, await roomy.begin())
+
+        assert [] == roomy.events.of("updates-dropped")
+
+
+async def test_killed_before_any_call_a_run_over_its_budget_ends_alike(tmp_path: Path) -> None:
+    """Whatever was dropped, asked, or kept when it died."""
+    twin = await undisturbed(tmp_path / "twin", LARGE)
+    async with fleet(tmp_path / "it", "strategies", LARGE, budget_bytes=TIGHT_BYTES) as disturbed:
+        run = await disturbed.begin()
+        deaths = 0
+        while (outcome := await disturbed.execute(run, dies_at=deaths + 1)) is None:
+            deaths += 1
+            run = await disturbed.desk.resume_run(run.run)
+
+        assert twin == (await disturbed.end(run, outcome), disturbed.works())
+        assert 20 < deaths
