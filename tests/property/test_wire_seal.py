@@ -91,15 +91,23 @@ def test_an_envelope_that_names_another_device_or_method_is_refused(
 
 @BOUNDED
 @given(orders, st.lists(grants, max_size=3).map(tuple), st.lists(grants, max_size=3).map(tuple))
-def test_grants_can_be_renewed_without_a_new_signature(
+def test_nobody_else_says_where_to_fetch_and_where_to_put(
     command: Command, first: tuple[Grant, ...], second: tuple[Grant, ...]
 ) -> None:
     envelope = seal(command, OURS, first)
+    places = [[(g.method, g.key, g.url) for g in some] for some in (first, second)]
 
-    renewed = replace(envelope, grants=second)
+    assert repr(command) == repr(envelope.open(pinned_key=OURS.public_key))
+    assert (places[0] != places[1]) == _is_refused(replace(envelope, grants=second))
 
-    assert seal(command, OURS, second) == renewed
-    assert repr(command) == repr(renewed.open(pinned_key=OURS.public_key))
+
+@BOUNDED
+@given(orders, grants)
+def test_no_line_of_a_grant_passes_for_a_part_of_the_body(command: Command, grant: Grant) -> None:
+    envelope = seal(command, OURS, (grant,))
+    moved = f"{envelope.body}\n{grant.method} {grant.key} {grant.url}"
+
+    assert _is_refused(replace(envelope, body=moved, grants=()))
 
 
 @pytest.mark.parametrize("context", [b"", b"windflower wire 1", b"windflower wire 2\n"])

@@ -430,7 +430,7 @@ def _messages() -> list[object]:
                 "topic": topics.command(message.client),
                 "bytes": seal(message, SIGNER, grants).to_bytes().decode(),
                 "body": message.to_body(),
-                "signature": SIGNER.sign(message.to_body()),
+                "signature": seal(message, SIGNER, grants).signature,
                 "grants": _grants(grants),
                 "means": meaning(message),
             }
@@ -649,6 +649,8 @@ def _envelope_refusals() -> list[tuple[str, str]]:
         (_changed(plain, grants=[{**grant, "url": "file:///etc/passwd"}]), "a url of no web"),
         (_changed(plain, grants=[{**grant, "url": "http://[/"}]), "a url without a host"),
         (_changed(plain, grants=[{**grant, "size": -1}]), "a size below nothing"),
+        (_changed(plain, grants=[{**grant, "key": ""}]), "a key of nothing"),
+        (_changed(plain, grants=[{**grant, "key": "a\nb"}]), "a key of two lines"),
         (_changed(plain, grants=[{**grant, "note": ""}]), "an unknown key in a grant"),
         (_changed(plain, ttl_s=1), "an unknown key"),
     ]
@@ -658,6 +660,9 @@ def _opened_refusals() -> list[tuple[str, str]]:
     body = QUERY.to_body()
     raw = body.encode()
     plain = seal(QUERY, SIGNER).to_bytes()
+    granted = seal(QUERY, SIGNER, GRANTS).to_bytes()
+    turned = [grant.to_json() for grant in reversed(GRANTS)]
+    elsewhere = [{**grant.to_json(), "url": "https://elsewhere.example/x"} for grant in GRANTS]
     foreign = seal(QUERY, Signer(SEED[::-1])).to_bytes()
     item = {"kind": "configs", "items": [["x", "int", "1"]]}
     empty: dict[str, object] = {"records": []}
@@ -669,6 +674,10 @@ def _opened_refusals() -> list[tuple[str, str]]:
     return [
         (_changed(plain, body=body.replace('"epoch":1', '"epoch":2')), "a body that was changed"),
         (_changed(plain, sig=SIGNER.sign(body + " ")), "a signature of another body"),
+        (_changed(plain, grants=[GRANTS[0].to_json()]), "a grant that was not signed"),
+        (_changed(granted, grants=None), "a grant that was taken away"),
+        (_changed(granted, grants=turned), "grants in another order"),
+        (_changed(granted, grants=elsewhere), "a grant for another place"),
         (_changed(plain, sig="AAAA"), "a signature that is too short"),
         (foreign.decode(), "signed with another key"),
         (_sealed(body, client="pi-08"), "an envelope for another device than its body"),

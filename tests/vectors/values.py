@@ -144,7 +144,7 @@ controls = st.builds(
 grants = st.builds(
     Grant,
     method=st.sampled_from(("GET", "PUT")),
-    key=st.text(max_size=512),
+    key=st.text([chr(c) for c in range(33, 127)], min_size=1, max_size=512),
     url=st.sampled_from(("http://192.0.2.1:8777/get/a?n=1&e=2&s=3", "https://[2001:db8::1]/")),
     size_bytes=st.integers(0, BLOB_BYTES),
     ttl_s=seconds,

@@ -15,6 +15,7 @@ BLOB_BYTES: Final = 1 << 40
 _KEY_CHARS: Final = 512
 _URL_CHARS: Final = 4096
 _PLAIN = re.compile(r"https?://[!#-\[\]-~]+")
+_KEY = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Grant:
         fields = Fields(value, what="grant")
         grant = cls(
             fields.take("method", _method),
-            fields.take("key", text(_KEY_CHARS)),
+            fields.take("key", _blob_key),
             fields.take("url", _http_url),
             fields.take("size", integer(0, BLOB_BYTES)),
             fields.take("ttl_s", number(0, 1e9)),
@@ -101,6 +102,13 @@ def _method(value: object) -> Literal["GET", "PUT"]:
     if value == "PUT":
         return "PUT"
     raise MalformedMessage("a grant is for GET or PUT")
+
+
+def _blob_key(value: object) -> str:
+    key = text(_KEY_CHARS)(value)
+    if not _KEY.fullmatch(key):
+        raise MalformedMessage("a blob's key is not plain")
+    return key
 
 
 def _http_url(value: object) -> str:

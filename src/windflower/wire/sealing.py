@@ -1,7 +1,7 @@
 """Signatures: what a gateway says is signed, and a device obeys one key.
 
 Ed25519 (RFC 8032) over the exact bytes of a message's body, so that nobody has to agree on how JSON
-is written twice.
+is written twice, and a plain line for each grant.
 """
 
 from base64 import b64decode, b64encode
@@ -19,7 +19,7 @@ KEY_BYTES: Final = 32
 
 
 class Signer:
-    """Signs bodies with one private key.
+    """Signs texts with one private key.
 
     Args:
         seed: the private key's 32 bytes (RFC 8032, section 5.1.5).
@@ -30,15 +30,15 @@ class Signer:
         self.public_key = b64encode(self._private.public_key().public_bytes_raw()).decode()
         """The key that devices pin, 32 bytes in base64."""
 
-    def sign(self, body: str) -> str:
-        """Return the signature of a body, 64 bytes in base64."""
-        return b64encode(self._private.sign(_CONTEXT + body.encode())).decode()
+    def sign(self, signed: str) -> str:
+        """Return the signature of a text, 64 bytes in base64."""
+        return b64encode(self._private.sign(_CONTEXT + signed.encode())).decode()
 
 
-def verify(body: str, *, signature: str, key: str) -> None:
-    """Raise MalformedMessage unless `signature` was made over `body` by the holder of `key`."""
+def verify(signed: str, *, signature: str, key: str) -> None:
+    """Raise MalformedMessage unless `signature` was made over `signed` by the holder of `key`."""
     try:
         public = Ed25519PublicKey.from_public_bytes(b64decode(key, validate=True))
-        public.verify(b64decode(signature, validate=True), _CONTEXT + body.encode())
+        public.verify(b64decode(signature, validate=True), _CONTEXT + signed.encode())
     except (InvalidSignature, ValueError) as error:
         raise MalformedMessage("the signature does not fit") from error

@@ -296,7 +296,7 @@ def test_an_envelopes_control_is_opened_as_a_control_and_a_command_as_a_command(
 
 
 def test_an_envelope_carries_at_most_as_many_grants_as_ids() -> None:
-    grant = Grant("GET", "", "http://h", 0, 0)
+    grant = Grant("GET", "k", "http://h", 0, 0)
     envelope = seal(Control("d", "grant"), make.SIGNER, (grant,) * IDS)
 
     assert envelope == Envelope.from_bytes(envelope.to_bytes())

@@ -55,9 +55,11 @@ def test_a_sealed_message_can_be_checked_without_our_code(vector: dict[str, Any]
     envelope = json.loads(vector["bytes"])
     key = Ed25519PublicKey.from_public_bytes(b64decode(VECTORS["keys"]["public_key"]))
 
-    key.verify(
-        b64decode(envelope["sig"]), b"windflower wire 1\n" + envelope["body"].encode("utf-8")
-    )
+    signed = "windflower wire 1\n" + envelope["body"]
+    for grant in envelope.get("grants", []):
+        signed += f"\n{grant['method']} {grant['key']} {grant['url']}"
+
+    key.verify(b64decode(envelope["sig"]), signed.encode("utf-8"))
     assert (vector["body"], vector["signature"]) == (envelope["body"], envelope["sig"])
 
 

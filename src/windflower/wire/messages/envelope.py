@@ -1,4 +1,4 @@
-"""How a gateway's messages travel: sealed, with grants beside the seal."""
+"""How a gateway's messages travel: a body and its grants under one seal."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from windflower.wire.strict_json import Fields, array, dumps, loads, present, te
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What a gateway publishes: a sealed body, and grants beside it.
+    """What a gateway publishes: a body and grants, sealed together.
 
     Attributes:
         client: the device that it is for.
@@ -22,7 +22,7 @@ class Envelope:
         body: JSON text, signed as it stands.
         signature: base64.
         key: the signer's public key, base64; a device pins the first, or the one it was given.
-        grants: not signed; what they fetch is checked against digests that are.
+        grants: where to fetch what the body names, and where to put the answer.
     """
 
     client: str
@@ -66,7 +66,8 @@ class Envelope:
         """Check the seal and read the body; raises MalformedMessage."""
         if self.key != pinned_key:
             raise MalformedMessage("signed with another key than the pinned one")
-        verify(self.body, signature=self.signature, key=pinned_key)
+        signed = _signed(self.body, self.grants)
+        verify(signed, signature=self.signature, key=pinned_key)
         opened: Command | Control
         if self.method in CONTROLS:
             opened = Control.from_body(self.body)
@@ -80,6 +81,10 @@ class Envelope:
 def seal(message: Command | Control, signer: Signer, grants: tuple[Grant, ...] = ()) -> Envelope:
     """Sign a message for its device."""
     body = message.to_body()
-    return Envelope(
-        message.client, message.method, body, signer.sign(body), signer.public_key, grants
-    )
+    signature = signer.sign(_signed(body, grants))
+    return Envelope(message.client, message.method, body, signature, signer.public_key, grants)
+
+
+def _signed(body: str, grants: tuple[Grant, ...]) -> str:
+    """Return what is signed: a line for each grant, so that nobody else says where answers go."""
+    return "\n".join([body, *(f"{g.method} {g.key} {g.url}" for g in grants)])
