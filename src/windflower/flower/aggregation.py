@@ -66,6 +66,11 @@ class _Update:
         self.is_gone = is_gone
         self._inside = aggregating
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "_Update":
+        """Return the same: a copy of its arrays keeps it alive."""
+        del memo
+        return self
+
     def reads(self) -> None:
         """Note that one of the arrays is read."""
         if self.readings is not None and not self._inside.is_true:
