@@ -7,6 +7,7 @@ changes all that follows.
 import hashlib
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from windflower.core.identity import command_id
@@ -51,6 +52,12 @@ class Plan:
     timeout_s: float
     policy: RoundPolicy
     has_blobs: bool
+
+    @property
+    def works(self) -> int:
+        """How many pieces of work it asks for, undisturbed: what is counted as device-rounds."""
+        cohort = len(self.devices) - (len(self.devices) >= 3)
+        return 3 * cohort * self.rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +104,41 @@ def _aggregate(model: str, answers: Answers) -> str:
     return digest(model, *ordered)
 
 
-def pack_of(question: Question) -> bytes:
-    """Return the bytes of the blob that a question's model travels in."""
-    return f"model {question.model}".encode()
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a device is sent: content, its digest, and the blob beside it."""
+
+    content: Content
+    digest: str
+    pack: bytes | None
+
+    @property
+    def text(self) -> str:
+        """What the app reads of it."""
+        return _told(self.content, self.pack)
+
+
+@cache
+def told(model: str, *, is_blob: bool) -> Told:
+    """Spell a model: all devices of a phase are sent the same."""
+    pack = f"model {model}".encode() if is_blob else None
+    if pack is not None:
+        content = Content((("model", None),), blob_ref(pack))
+    else:
+        content = Content((("model", Values("configs", (("model", model),))),))
+    return Told(content, content.digest, pack)
+
+
+def told_by(plan: Plan, question: Question) -> Told:
+    """Return what a question is sent as; only training takes a blob."""
+    return told(question.model, is_blob=plan.has_blobs and question.type == "train")
+
+
+def _told(content: Content, pack: bytes | None) -> str:
+    if pack is not None:
+        return pack.hex()
+    values = content.records[0][1]
+    return repr(values.items) if values is not None else ""
 
 
 def command_of(
@@ -113,17 +152,14 @@ def command_of(
     reuses_ids: bool = False,
 ) -> Command:
     """Spell a question as a command; asked again by a later epoch it has the same id."""
-    if plan.has_blobs and question.type == "train":
-        content = Content((("model", None),), blob_ref(pack_of(question)))
-    else:
-        content = Content((("model", Values("configs", (("model", question.model),))),))
+    sent = told_by(plan, question)
     return Command(
         id=command_id(
             run=plan.run,
             device=question.device,
             message_type=question.type,
             group="" if reuses_ids else question.group,
-            content_digest="" if reuses_ids else content.digest,
+            content_digest="" if reuses_ids else sent.digest,
             occurrence=0,
         ),
         client=question.device,
@@ -136,7 +172,7 @@ def command_of(
         floor=0,
         ttl_s=ttl_s,
         created_at=now,
-        content=content,
+        content=sent.content,
     )
 
 
@@ -172,18 +208,18 @@ def work(command: Command, pack: bytes | None, state: str) -> Result:
         pack: the bytes that its content names, as the device holds them.
         state: what earlier work of the same run left behind.
     """
-    if pack is None:
-        values = command.content.records[0][1]
-        told = repr(values.items) if values is not None else ""
-    else:
-        told = pack.hex()
-    known = "" if command.type == _STATELESS else state
-    made = digest(command.run, command.client, command.type, command.group, told, known)
-    after = state if command.type == _STATELESS else digest("after", state, made)
+    question = Question(command.client, command.type, command.group, "")
+    return _work(command.run, question, _told(command.content, pack), state, has_pack=bool(pack))
+
+
+def _work(run: str, asked: Question, text: str, state: str, *, has_pack: bool) -> Result:
+    known = "" if asked.type == _STATELESS else state
+    made = digest(run, asked.device, asked.type, asked.group, text, known)
+    after = state if asked.type == _STATELESS else digest("after", state, made)
     if made.startswith("0"):
         return Result(Failure(APP_ERROR, f"the app raised {made[:8]}"), None, state)
     values = Values("metrics", (("loss", int(made[:8], 16) / 7), ("num-examples", 3)))
-    if command.type == "train" and made[1] < ("c" if pack else "2"):
+    if asked.type == "train" and made[1] < ("c" if has_pack else "2"):
         update = f"update {made}".encode()
         content = Content((("update", None), ("metrics", values)), blob_ref(update))
         return Result(content, update, after)
@@ -230,9 +266,10 @@ def undisturbed(plan: Plan) -> Ending:
         answers: Answers = {}
         for question in asked:
             device = question.device
-            command = command_of(plan, question, number=1, epoch=1, now=0.0, ttl_s=1.0)
-            pack = pack_of(question) if command.blobs else None
-            result = work(command, pack, states.get(device, first_state(device, plan.run)))
+            sent = told_by(plan, question)
+            state = states.get(device) or first_state(device, plan.run)
+            has_pack = sent.pack is not None
+            result = _work(plan.run, question, sent.text, state, has_pack=has_pack)
             states[device] = result.state
             answers[question] = result.answer
         try:

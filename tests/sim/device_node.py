@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sim.app import Result, first_state, work
+from sim.codec import Parcel
 from sim.network import GATEWAY, Link
 from sim.place import Place
 from sim.process import Process
-from sim.world import Violation
+from sim.world import Violation, Word
 from windflower.core.device_effects import (
     STORING,
     Beat,
@@ -95,8 +96,9 @@ class DeviceNode(Process[Effect]):
         self._wake_at = float("inf")
         self._set_clock()
         self._duty = self.place.parts.duty(self.name, interval_s=self.place.heartbeat_s)
-        self.world.note(self.name, f"boots for the {self.life + 1}. time")
-        self.link.start(will=self._heartbeat(Beat("gone", None, (), (), ())).to_bytes())
+        self.world.note(self.name, "boots for the", str(self.life + 1), "time")
+        will = self.place.codec.write(self._heartbeat(Beat("gone", None, (), (), ())))
+        self.link.start(will=will)
         remembers = self.place.parts.remembers_done
         kept = [
             Kept(r.command, r.reply, r.is_acknowledged, r.starts, r.cancelled_by)
@@ -112,7 +114,7 @@ class DeviceNode(Process[Effect]):
     def stay_off(self, outage_s: float) -> None:
         """Lose power for a given time."""
         if self.is_alive and not self._is_unlucky():
-            self.world.note(self.name, f"loses power for {outage_s:.1f} s")
+            self.world.note(self.name, "loses power for", outage_s, "s")
             self.die()
             self.place.oracle.crashed(self.name)
             self.link.stop()
@@ -157,7 +159,7 @@ class DeviceNode(Process[Effect]):
         wake_at = self.world.now + max(delay_s, _SOON_S)
         if self._wake_at <= self.world.now or wake_at < self._wake_at:
             self._wake_at = wake_at
-            self.later(wake_at - self.world.now, lambda: self._wake(wake_at))
+            self.later(wake_at - self.world.now, self._wake, wake_at)
 
     def _wake(self, planned_at: float) -> None:
         if planned_at == self._wake_at:
@@ -168,9 +170,9 @@ class DeviceNode(Process[Effect]):
         self.world.note(self.name, "is connected")
         self._take(self._duty.connected(self._clock()))
 
-    def _receive(self, kind: str, data: bytes) -> None:
-        message, grants = self.place.seal.open(data)
-        self.world.note(self.name, f"hears {kind} {message.method} {_short(message)}")
+    def _receive(self, kind: str, parcel: Parcel) -> None:
+        message, grants = self.place.codec.open(parcel)
+        self.world.note(self.name, "hears", kind, message.method, *_short(message))
         if isinstance(message, Control) and message.boot == self._boot():
             raise Violation("alone", f"{self.name} is told to stop, and there is no other")
         if isinstance(message, Command):
@@ -187,7 +189,7 @@ class DeviceNode(Process[Effect]):
     def write(self, effect: Effect) -> None:
         match effect:
             case KeepCommand(command):
-                self.world.note(self.name, f"keeps {command.method} {command.id[:6]}")
+                self.world.note(self.name, "keeps", command.method, command.id)
                 self.place.oracle.command_kept(self.name, command, floor=self.disk.floor)
                 self._write_command(command)
             case KeepReply(reply, _):
@@ -213,7 +215,7 @@ class DeviceNode(Process[Effect]):
             self.disk.rows[command.id] = Row(command)
 
     def _write_reply(self, reply: Reply) -> None:
-        self.world.note(self.name, f"keeps its reply {reply.id[:6]}")
+        self.world.note(self.name, "keeps its reply", reply.id)
         self.place.oracle.reply_kept(reply)
         row = self.disk.rows[reply.id]
         row.reply = reply
@@ -224,13 +226,13 @@ class DeviceNode(Process[Effect]):
         if self.place.parts.commits_state == "with":
             self._write_state(reply.run, result.state)
         elif self.place.parts.commits_state == "after":
-            self.later(0.5, lambda: self._write_state(reply.run, result.state))
+            self.later(0.5, self._write_state, reply.run, result.state)
 
     def _write_state(self, run: str, state: str) -> None:
         self.disk.states[run] = state
 
     def _write_forget(self, ids: tuple[str, ...], cancelled_by: int | None) -> None:
-        self.world.note(self.name, f"forgets {' '.join(i[:6] for i in ids)}")
+        self.world.note(self.name, "forgets", ids)
         if cancelled_by is None:
             self.place.oracle.forgotten(self.name, ids)
         else:
@@ -242,7 +244,7 @@ class DeviceNode(Process[Effect]):
         self._trim()
 
     def _write_floor(self, number: int) -> None:
-        self.world.note(self.name, f"forgets the runs below {number}")
+        self.world.note(self.name, "forgets the runs below", str(number))
         self.place.oracle.floor_raised(self.name, number)
         over = {r.command.run for r in self.disk.rows.values() if r.command.number < number}
         self.disk.floor = number
@@ -259,9 +261,9 @@ class DeviceNode(Process[Effect]):
             case StopWork():
                 self._job += 1
             case Fetch():
-                self.later(self.world.between(0.02, 3.0), lambda: self._fetch(effect))
+                self.later(self.world.between(0.02, 3.0), self._fetch, effect)
             case Upload():
-                self.later(self.world.between(0.02, 3.0), lambda: self._upload(effect))
+                self.later(self.world.between(0.02, 3.0), self._upload, effect)
             case Publish(reply):
                 self._publish(reply)
             case Beat():
@@ -273,19 +275,20 @@ class DeviceNode(Process[Effect]):
 
     def _note(self, event: Event) -> None:
         if isinstance(event, MessageRefused):
-            self.world.note(self.name, f"refuses: {event.reason}")
+            self.world.note(self.name, "refuses:", event.reason)
 
     def _publish(self, reply: Reply) -> None:
-        self.world.note(self.name, f"replies {reply.id[:6]}")
+        self.world.note(self.name, "replies", reply.id)
         self.place.oracle.published(reply)
-        self.link.send(GATEWAY, "reply", reply.to_bytes())
+        self.link.send(GATEWAY, "reply", self.place.codec.write(reply))
 
     def _beat(self, beat: Beat) -> None:
-        self.world.note(self.name, f"beats: {beat.cause}{_held(beat)}")
+        self.world.note(self.name, "beats:", beat.cause, *_held(beat))
         is_settled = self.world.now > self._boot_at + self.place.heartbeat_s
         if beat.cause == "interval" and beat.running is None and is_settled:
             self.place.oracle.rested(self.name, beat.queued)
-        self.link.send(GATEWAY, "heartbeat", self._heartbeat(beat).to_bytes())
+        parcel = self.place.codec.write(self._heartbeat(beat))
+        self.link.send(GATEWAY, "heartbeat", parcel)
 
     def _boot(self) -> str:
         return f"{self.name}-{self.life}"
@@ -301,7 +304,7 @@ class DeviceNode(Process[Effect]):
         )
 
     def _begin(self, command: Command) -> None:
-        self.world.note(self.name, f"works on {command.id[:6]}")
+        self.world.note(self.name, "works on", command.id)
         self.place.oracle.work_begun(self.name, command)
         self.works += 1
         self._job += 1
@@ -313,8 +316,8 @@ class DeviceNode(Process[Effect]):
         result = work(command, pack, state)
         if self.place.parts.commits_state == "before":
             self._write_state(command.run, result.state)
-        worked_s = self.world.between(0.1, 20.0)
-        self.later(worked_s, lambda: self._end(job, command.id, result, worked_s))
+        worked_s = self.world.between(0.1, self.place.longest_work_s)
+        self.later(worked_s, self._end, job, command.id, result, worked_s)
 
     def _cached(self, command: Command, digest: str) -> bytes:
         if digest not in self.disk.blobs:
@@ -350,7 +353,7 @@ class DeviceNode(Process[Effect]):
         self._take(self._duty.fetched(effect.id, self._clock()))
 
     def _fetch_failed(self, id_: str, problem: FetchProblem) -> None:
-        self.world.note(self.name, f"cannot download for {id_[:6]}: {problem}")
+        self.world.note(self.name, "cannot download for", id_, problem)
         self.place.oracle.fetch_failed(id_, problem)
         self._take(self._duty.fetch_failed(id_, problem, self._clock()))
 
@@ -360,24 +363,26 @@ class DeviceNode(Process[Effect]):
         if row is None or row.pack is None:
             return
         problem = self.place.blobs.put(effect.grant, row.pack)
-        self.world.note(self.name, f"uploads {id_[:6]}: {problem or 'done'}")
+        self.world.note(self.name, "uploads", id_, problem or "done")
         if problem is None:
             self._take(self._duty.uploaded(id_, self._clock()))
         else:
             self._take(self._duty.upload_failed(id_, problem, self._clock()))
 
 
-def _short(message: object) -> str:
+def _short(message: Command | Control) -> tuple[Word, ...]:
     if isinstance(message, Command):
-        return f"{message.id[:6]} of {message.run} epoch {message.epoch}"
-    return " ".join(id_[:6] for id_ in getattr(message, "ids", ()))
+        return message.id, "of", message.run, "epoch", str(message.epoch)
+    return (message.ids,)
 
 
-def _held(beat: Beat) -> str:
-    lists = {
-        "running": (beat.running,) if beat.running else (),
-        "queued": beat.queued,
-        "outbox": beat.outbox,
-        "need": beat.need,
-    }
-    return "".join(f" {k} {' '.join(i[:6] for i in ids)}" for k, ids in lists.items() if ids)
+def _held(beat: Beat) -> tuple[Word, ...]:
+    return (
+        beat.running,
+        "queued" if beat.queued else None,
+        beat.queued,
+        "outbox" if beat.outbox else None,
+        beat.outbox,
+        "need" if beat.need else None,
+        beat.need,
+    )

@@ -11,15 +11,17 @@ from sim.app import (
     command_of,
     digest,
     failure_text,
-    pack_of,
     reply_text,
     script,
+    told_by,
 )
+from sim.codec import Parcel
 from sim.network import GATEWAY, Link
 from sim.place import Place
 from sim.process import Process
 from sim.world import Violation
 from sim.zombie import Zombie
+from windflower.core.events import DeviceLost, MessageRefused, ReplyLate
 from windflower.core.gateway_effects import (
     RECORDS,
     Effect,
@@ -38,8 +40,7 @@ from windflower.core.policy import Terms
 from windflower.core.retention import DAY_S, PastRun, Retention, keys_answered, keys_asked, outlived
 from windflower.core.roster import MISSED_BEATS, Presence
 from windflower.wire.blobs import Grant
-from windflower.wire.content import blob_ref
-from windflower.wire.messages import Command, Control, Failure, Heartbeat, Reply
+from windflower.wire.messages import Command, Control, Failure, Reply
 
 _SOON_S: Final = 0.001
 _KEPT_S: Final = 120.0
@@ -129,7 +130,7 @@ class GatewayNode(Process[Effect]):
         self._wake_at = float("inf")
         self._roster = self.place.parts.roster(self._remembered())
         self._exchanges = self.place.parts.exchanges(self._roster)
-        self.world.note("gateway", f"starts for the {self.life + 1}. time")
+        self.world.note("gateway", "starts for the", str(self.life + 1), "time")
         self._next_epoch()
         for row in self.journal.runs.values():
             if not row.is_over:
@@ -161,7 +162,7 @@ class GatewayNode(Process[Effect]):
     def crash(self) -> None:
         """Lose power."""
         outage_s = self.world.between(0.5, self.place.weather.longest_outage_s)
-        self.world.note("gateway", f"loses power for {outage_s:.1f} s")
+        self.world.note("gateway", "loses power for", outage_s, "s")
         leftover, exchanges = list(self.effects), self._exchanges
         self.journal.presences = tuple(self._roster.freshest())
         self.die()
@@ -169,7 +170,7 @@ class GatewayNode(Process[Effect]):
         self.world.after(outage_s, self.start)
         if self.world.chance(self.place.weather.zombie):
             zombie, awake_s = Zombie(self.place, exchanges, leftover), self.world.between(1.0, 90.0)
-            self.world.after(self.world.between(1.0, 200.0), lambda: zombie.wake(awake_s))
+            self.world.after(self.world.between(1.0, 200.0), zombie.wake, awake_s)
 
     def _remembered(self) -> list[Presence]:
         """Return who was online, with the time of a first heartbeat: while away we were deaf."""
@@ -184,7 +185,7 @@ class GatewayNode(Process[Effect]):
     def open_run(self, plan: Plan) -> None:
         """Begin a run, as soon as there is a gateway to serve it."""
         if not self.is_alive:
-            self.world.after(1.0, lambda: self.open_run(plan))
+            self.world.after(1.0, self.open_run, plan)
             return
         row = RunRow(plan, number=len(self.journal.runs) + 1, epoch=0)
         self.journal.runs[plan.run] = row
@@ -204,7 +205,7 @@ class GatewayNode(Process[Effect]):
         """End a run although it is not done, as soon as there is a gateway to do it."""
         row = self.journal.runs.get(run)
         if row is None or not self.is_alive:
-            self.world.after(1.0, lambda: self.stop_run(run))
+            self.world.after(1.0, self.stop_run, run)
         elif not row.is_over:
             self._end(row.plan, None)
 
@@ -237,7 +238,7 @@ class GatewayNode(Process[Effect]):
         return self.journal.runs[run].is_over
 
     def _execute_soon(self, plan: Plan) -> None:
-        self.later(self.world.between(0.1, _AWAY_S), lambda: self._execute(plan))
+        self.later(self.world.between(0.1, _AWAY_S), self._execute, plan)
 
     def _execute(self, plan: Plan) -> None:
         if plan.run in self.executions or self._is_over(plan.run):
@@ -255,9 +256,8 @@ class GatewayNode(Process[Effect]):
         commands: dict[Question, Command] = {}
         for question in questions:
             commands[question] = self._spell(row, question, deadline)
-            if commands[question].blobs:
-                pack = pack_of(question)
-                self.place.blobs.adopt(blob_ref(pack).key, pack)
+            for ref in commands[question].blobs:
+                self.place.blobs.adopt(ref.key, told_by(plan, question).pack or b"")
         execution.waits_for = {q: command.id for q, command in commands.items()}
         effects = self._exchanges.ask(
             tuple(commands.values()),
@@ -267,7 +267,7 @@ class GatewayNode(Process[Effect]):
         )
         self._check_deadline(execution, effects)
         self._take(effects)
-        self.later(0.0, lambda: self._look(execution))
+        self.later(0.0, self._look, execution)
 
     def _check_deadline(self, execution: Execution, effects: list[Effect]) -> None:
         """Every wait has a deadline: what was held past one is waited for on new terms."""
@@ -303,13 +303,13 @@ class GatewayNode(Process[Effect]):
         answers: Answers = {q: outcomes[id_] for q, id_ in execution.waits_for.items()}
         self.place.oracle.aggregated(execution.waits_for, answers)
         execution.waits_for = {}
-        self.world.note(plan.run, f"has its {len(answers)} answers")
+        self.world.note(plan.run, "has its answers:", str(len(answers)))
         try:
             questions = execution.script.send(answers)
         except StopIteration as ended:
             self._end(plan, str(ended.value))
             return
-        self.later(self.world.between(0.0, 2.0), lambda: self._ask_if_alive(execution, questions))
+        self.later(self.world.between(0.0, 2.0), self._ask_if_alive, execution, questions)
 
     def _check_there(self, id_: str) -> None:
         """A run that begins again reads its answers again."""
@@ -353,7 +353,7 @@ class GatewayNode(Process[Effect]):
             self._ask(execution, questions)
 
     def _end(self, plan: Plan, model: str | None) -> None:
-        self.world.note(plan.run, f"ends with {model[:8] if model else 'nothing'}")
+        self.world.note(plan.run, "ends with", model or "nothing")
         self.journal.runs[plan.run].is_over = True
         self.journal.runs[plan.run].ended_at = self.world.now
         self.executions.pop(plan.run, None)
@@ -377,7 +377,7 @@ class GatewayNode(Process[Effect]):
         wake_at = max(next_wake, self.world.now + _SOON_S)
         if self._wake_at <= self.world.now or wake_at < self._wake_at:
             self._wake_at = wake_at
-            self.later(wake_at - self.world.now, lambda: self._wake(wake_at))
+            self.later(wake_at - self.world.now, self._wake, wake_at)
 
     def _wake(self, planned_at: float) -> None:
         if planned_at == self._wake_at:
@@ -392,16 +392,17 @@ class GatewayNode(Process[Effect]):
         self.world.note("gateway", "is disconnected")
         self._exchanges.disconnected()
 
-    def _receive(self, kind: str, data: bytes) -> None:
+    def _receive(self, kind: str, parcel: Parcel) -> None:
+        codec = self.place.codec
         if kind == "kept heartbeat":
-            self._take(self._exchanges.named(Heartbeat.from_bytes(data), self.world.now))
+            self._take(self._exchanges.named(codec.heartbeat(parcel), self.world.now))
         elif kind == "heartbeat":
-            heartbeat = Heartbeat.from_bytes(data)
-            self.world.note("gateway", f"hears that {heartbeat.client}: {heartbeat.cause}")
+            heartbeat = codec.heartbeat(parcel)
+            self.world.note("gateway", "hears of", heartbeat.client, heartbeat.cause)
             self._take(self._exchanges.heard(heartbeat, self.world.now))
         else:
-            reply = Reply.from_bytes(data)
-            self.world.note("gateway", f"hears {reply.client}'s reply {reply.id[:6]}")
+            reply = codec.reply(parcel)
+            self.world.note("gateway", "hears from", reply.client, reply.id)
             self._take(self._exchanges.replied(reply, self.world.now))
 
     # ------------------------------------------------------------------------------ records
@@ -446,7 +447,7 @@ class GatewayNode(Process[Effect]):
         )
 
     def _write_outcome(self, id_: str, outcome: str, reply: Reply | None) -> None:
-        self.world.note("gateway", f"records {id_[:6]}: {outcome[:40]}")
+        self.world.note("gateway", "records", id_, outcome)
         if self._is_over(self.journal.asked[id_].command.run):
             return
         self.place.oracle.outcome_recorded(id_, outcome, reply)
@@ -461,38 +462,38 @@ class GatewayNode(Process[Effect]):
             case Tell():
                 self._tell(effect)
             case Inspect(reply):
-                self.later(self.world.between(0.01, 2.0), lambda: self._inspect(reply))
+                self.later(self.world.between(0.01, 2.0), self._inspect, reply)
             case Settle(id_):
                 self._settle(id_)
             case Hold(batch):
                 self._suspend(batch)
             case Report(event):
-                if event.kind() in ("message-refused", "device-lost", "reply-late"):
-                    self.world.note("gateway", f"reports {event.to_json()}")
+                if isinstance(event, MessageRefused | DeviceLost | ReplyLate):
+                    self.world.note("gateway", "reports", str(event))
             case _:
                 raise AssertionError(effect)
 
     def _send(self, command: Command) -> None:
         if self._is_over(command.run):
             return
-        self.world.note("gateway", f"sends {command.method} {command.id[:6]} to {command.client}")
+        self.world.note("gateway", "sends", command.method, command.id, "to", command.client)
         self.place.oracle.sent(command)
         self.commands_sent += 1
-        data = self.place.seal.close(command, self._grants(command))
-        self.link.send(command.client, "command", data)
+        parcel = self.place.codec.close(command, self._grants(command))
+        self.link.send(command.client, "command", parcel)
 
     def _tell(self, tell: Tell) -> None:
-        ids = " ".join(id_[:6] for id_ in tell.ids)
-        self.world.note("gateway", f"tells {tell.device} {tell.method} {ids}")
-        self.place.oracle.told(tell.method, tell.ids)
+        ids = tuple(sorted(tell.ids))  # some are said in the order of a set, which no seed decides
+        self.world.note("gateway", "tells", tell.device, tell.method, ids)
+        self.place.oracle.told(tell.method, ids)
         grants: tuple[Grant, ...] = ()
         if tell.method == "grant":
-            commands = [self.journal.asked[id_].command for id_ in tell.ids]
+            commands = [self.journal.asked[id_].command for id_ in ids]
             grants = tuple(g for command in commands for g in self._grants(command))
         control = Control(
-            tell.device, tell.method, tell.ids, tell.boot, epoch=tell.epoch, floor=tell.floor
+            tell.device, tell.method, ids, tell.boot, epoch=tell.epoch, floor=tell.floor
         )
-        self.link.send(tell.device, "control", self.place.seal.close(control, grants))
+        self.link.send(tell.device, "control", self.place.codec.close(control, grants))
 
     def _grants(self, command: Command) -> tuple[Grant, ...]:
         gets = (self.place.blobs.grant_get(ref) for ref in command.blobs)
@@ -503,11 +504,11 @@ class GatewayNode(Process[Effect]):
             raise AssertionError(reply)
         is_sound = self.place.blobs.is_sound(reply.path, reply.content.pack)
         is_sound = is_sound or not self.place.parts.inspects
-        self.world.note("gateway", f"finds {reply.id[:6]} {'sound' if is_sound else 'unsound'}")
+        self.world.note("gateway", "finds", reply.id, "sound" if is_sound else "unsound")
         self._take(self._exchanges.inspected(reply, is_sound=is_sound, now=self.world.now))
 
     def _settle(self, id_: str) -> None:
         self.place.oracle.notified(self.life, id_)
         execution = self.executions.get(self.journal.asked[id_].command.run)
         if execution is not None:
-            self.later(0.0, lambda: self._look(execution))
+            self.later(0.0, self._look, execution)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from sim.codec import Parcel
 from sim.weather import CALM, Weather
 from sim.world import Action, World
 
@@ -11,7 +12,7 @@ GATEWAY: Final = "gateway"
 KEPT: Final = 100
 """How many messages the broker keeps for one device that is away."""
 
-Receive = Callable[[str, bytes], None]
+Receive = Callable[[str, Parcel], None]
 
 
 class Network:
@@ -30,12 +31,12 @@ class Network:
         self._latest: dict[tuple[str, str], float] = {}
         self.eavesdroppers: list[Receive] = []
         """Who else hears what is said to the gateway."""
-        self.retained: dict[str, bytes] = {}
+        self.retained: dict[str, Parcel] = {}
         """The last heartbeat of each device, for whoever subscribes later."""
 
     def crash(self, outage_s: float) -> None:
         """Lose all that is on its way or kept, and every link; come back after a while."""
-        self.world.note("broker", f"crashes for {outage_s:.1f} s")
+        self.world.note("broker", "crashes for", outage_s, "s")
         self._life += 1
         self.is_up = False
         self.retained.clear()
@@ -48,22 +49,23 @@ class Network:
         """Let clients connect again."""
         self.is_up = True
 
-    def publish(self, sender: str, to: str, kind: str, data: bytes) -> None:
+    def publish(self, sender: str, to: str, kind: str, parcel: Parcel) -> None:
         """Take a message from a link that is up."""
         self.published[kind] += 1
-        self.published_bytes += len(data)
+        if isinstance(parcel, bytes):
+            self.published_bytes += len(parcel)
         if self.world.chance(self.weather.loss):
             self.troubles += 1
-            self.world.note(sender, f"loses {kind} to {to}")
+            self.world.note(sender, "loses", kind, "to", to)
             return
         if kind == "heartbeat":
-            self.retained[sender] = data
-        self._hand_on(sender, to, kind, data)
+            self.retained[sender] = parcel
+        self._hand_on(sender, to, kind, parcel)
         if self.world.chance(self.weather.duplication):
             self.troubles += 1
-            self._hand_on(sender, to, kind, data)
+            self._hand_on(sender, to, kind, parcel)
 
-    def _hand_on(self, sender: str, to: str, kind: str, data: bytes) -> None:
+    def _hand_on(self, sender: str, to: str, kind: str, parcel: Parcel) -> None:
         """Keep the order between two clients, as MQTT does, except for what jitter holds back."""
         now = self.world.now
         arrives_at = max(now + self.world.between(0.01, 0.1), self._latest.get((sender, to), 0.0))
@@ -72,20 +74,19 @@ class Network:
             arrives_at += self.world.between(0.0, self.weather.jitter_s)
         else:
             self._latest[sender, to] = arrives_at
-        life = self._life
-        self.world.after(arrives_at - now, lambda: self._arrive(life, to, kind, data))
+        self.world.after(arrives_at - now, self._arrive, self._life, to, kind, parcel)
 
-    def _arrive(self, life: int, to: str, kind: str, data: bytes) -> None:
+    def _arrive(self, life: int, to: str, kind: str, parcel: Parcel) -> None:
         link = self.links[to]
         if life == self._life and to == GATEWAY:
             for hear in list(self.eavesdroppers):
-                hear(kind, data)
+                hear(kind, parcel)
         if life == self._life and link.is_up:
-            link.receive(kind, data)
+            link.receive(kind, parcel)
             return
         self.troubles += 1
         if life == self._life and self.weather.keeps_sessions and len(link.kept) < KEPT:
-            link.kept.append((kind, data))
+            link.kept.append((kind, parcel))
 
 
 class Link:
@@ -112,8 +113,8 @@ class Link:
         self.name = name
         self.is_up = False
         self.up_since = 0.0
-        self.will: bytes | None = None
-        self.kept: list[tuple[str, bytes]] = []
+        self.will: Parcel | None = None
+        self.kept: list[tuple[str, Parcel]] = []
         self.receive = receive
         self._came_up = came_up
         self._went_down = went_down
@@ -121,7 +122,7 @@ class Link:
         self._attempt = 0
         network.links[name] = self
 
-    def start(self, *, will: bytes | None = None) -> None:
+    def start(self, *, will: Parcel | None = None) -> None:
         """Connect, and connect again, until `stop`."""
         self._is_wanted = True
         self.will = will
@@ -144,10 +145,10 @@ class Link:
         if self._is_wanted and not self.is_up:
             self._connect_after(self.network.world.between(0.1, 3.0))
 
-    def send(self, to: str, kind: str, data: bytes) -> None:
+    def send(self, to: str, kind: str, parcel: Parcel) -> None:
         """Publish, if the link is up; else the message is lost."""
         if self.is_up:
-            self.network.publish(self.name, to, kind, data)
+            self.network.publish(self.name, to, kind, parcel)
         else:
             self.network.troubles += 1
 
@@ -171,8 +172,7 @@ class Link:
 
     def _connect_after(self, delay_s: float) -> None:
         self._attempt += 1
-        attempt = self._attempt
-        self.network.world.after(delay_s, lambda: self._connect(attempt))
+        self.network.world.after(delay_s, self._connect, self._attempt)
 
     def _connect(self, attempt: int) -> None:
         if not self._is_wanted or self.is_up or attempt != self._attempt:
@@ -184,8 +184,8 @@ class Link:
         self.up_since = self.network.world.now
         self._came_up()
         if self.name == GATEWAY:
-            self.kept = [("kept heartbeat", data) for data in self.network.retained.values()]
+            self.kept = [("kept heartbeat", parcel) for parcel in self.network.retained.values()]
         kept, self.kept = self.kept, []
-        for kind, data in kept:
+        for kind, parcel in kept:
             if self.is_up:  # its owner may lose power over the first of them
-                self.receive(kind, data)
+                self.receive(kind, parcel)

@@ -13,7 +13,8 @@ from sim.world import Violation, World
 from windflower.core.duty import MESSAGE_UNAVAILABLE, STARTS, WORKER_CRASHED
 from windflower.core.policy import Terms
 from windflower.core.roster import MISSED_BEATS
-from windflower.wire.messages import Command, Reply
+from windflower.wire.content import Content
+from windflower.wire.messages import Command, Failure, Reply
 
 _ROUNDING_S: Final = 0.001
 _MADE_BY_THE_CORE: Final = (f"failed {MESSAGE_UNAVAILABLE} ", f"failed {WORKER_CRASHED} ")
@@ -29,6 +30,7 @@ class Oracle:
         self.commands: dict[str, Command] = {}
         self.outcomes: dict[str, str] = {}
         self.ended: set[str] = set()
+        self._numbers: dict[str, int] = {}
         self._good: set[str] = set()
         self._batch_of: dict[str, str] = {}
         self._batches: defaultdict[str, list[str]] = defaultdict(list)
@@ -37,7 +39,7 @@ class Oracle:
         self._notified: set[tuple[int, str]] = set()
         # What was seen of the devices.
         self._kept: defaultdict[str, dict[str, Command]] = defaultdict(dict)
-        self._answered: dict[str, str] = {}
+        self._answered: dict[str, tuple[Content, Failure | None]] = {}
         self._forgotten: defaultdict[str, set[str]] = defaultdict(set)
         self._dropped: dict[tuple[str, str], int] = {}
         self.revivals = 0
@@ -61,6 +63,7 @@ class Oracle:
         self._batches[batch].append(command.id)
         self._terms[batch] = terms
         self.commands[command.id] = command
+        self._numbers[command.run] = command.number
 
     def outcome_recorded(self, id_: str, outcome: str, reply: Reply | None) -> None:
         """An exchange's outcome stands in the journal."""
@@ -241,13 +244,13 @@ class Oracle:
 
     def reply_kept(self, reply: Reply) -> None:
         """A reply stands on a device's disk."""
-        told = reply.content.digest + str(reply.failure)
+        told = (reply.content, reply.failure)
         if self._answered.setdefault(reply.id, told) != told:
             self._broken("once", f"{reply.client} answers {reply.id} in two ways")
 
     def published(self, reply: Reply) -> None:
         """A reply leaves for the gateway."""
-        if self._answered.get(reply.id) != reply.content.digest + str(reply.failure):
+        if self._answered.get(reply.id) != (reply.content, reply.failure):
             self._broken("keep-first", f"{reply.client} answers {reply.id} before it is kept")
 
     def rested(self, device: str, queued: Iterable[str]) -> None:
@@ -282,9 +285,9 @@ class Oracle:
 
     def floor_raised(self, device: str, floor: int) -> None:
         """A device forgets all runs below a number."""
-        for command in self.commands.values():
-            if command.number < floor and command.run not in self.ended:
-                self._broken("floor", f"{device} forgets {command.run}, which is not over")
+        for run, number in self._numbers.items():
+            if number < floor and run not in self.ended:
+                self._broken("floor", f"{device} forgets {run}, which is not over")
 
     def crashed(self, device: str) -> None:
         """A device lost power, and with it the epochs that it knew beside those on its disk."""

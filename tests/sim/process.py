@@ -1,6 +1,5 @@
 """Something that carries out effects in order, and can lose power between any two of them."""
 
-import functools
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable
@@ -51,15 +50,13 @@ class Process(ABC, Generic[E]):
 
     # ------------------------------------------------------------------------ what is alike
 
-    def later(self, delay_s: float, action: Action) -> None:
+    def later(self, delay_s: float, action: Action, *given: object) -> None:
         """Plan something that happens only if this life lasts until then."""
-        life = self.life
+        self.world.after(delay_s, self._act, self.life, action, given)
 
-        def act() -> None:
-            if self.is_alive and self.life == life:
-                action()
-
-        self.world.after(delay_s, act)
+    def _act(self, life: int, action: Action, given: tuple[object, ...]) -> None:
+        if self.is_alive and self.life == life:
+            action(*given)
 
     def enact(self, effects: Iterable[E]) -> None:
         """Put effects behind those that wait, and carry out what can be."""
@@ -93,7 +90,7 @@ class Process(ABC, Generic[E]):
             elif self._waits_for_records:
                 self._begin_to_write(effect)
             else:
-                self.later(self._writing_s(), functools.partial(self.write, effect))
+                self.later(self._writing_s(), self.write, effect)
 
     def _begin_to_write(self, effect: E) -> None:
         self._writing = effect

@@ -7,23 +7,30 @@ from typing import Final
 
 from sim.app import Plan
 from sim.blob_store import BlobStore
+from sim.codec import Bytes, Codec, Handing, QuickBytes
 from sim.device_node import DeviceNode
 from sim.gateway_node import GatewayNode
 from sim.network import Network
 from sim.oracle import Oracle
 from sim.parts import SOUND, Parts
-from sim.place import Place, QuickSeal, RealSeal
-from sim.weather import CALM, NEVER, Weather, forecast
+from sim.place import Place
+from sim.plans import Size, draw_plans, draw_size
+from sim.weather import CALM, NEVER, Weather, forecast, mild
 from sim.world import Violation, World
-from windflower.core.policy import RoundPolicy
 from windflower.core.retention import SPARE_BLOBS
 
 HEALING_S: Final = 600.0
 """Once nothing fails any more, everything is done within this."""
 
-_FOR_EVER_S: Final = 1e7
+_ROUND_S: Final = 60.0
+"""Beside that, each round of a long run may take so long."""
+
+_EVENTS_PER_WORK: Final = 200
 _LONG_S: Final = 3600.0
-_REAL_SEALS: Final = 0.05
+_BYTES: Final = 0.08
+"""The share of the small seeds in which bytes travel; a quarter of them under real signatures."""
+
+_REAL_SEALS: Final = 0.25
 _MEAN_MESSAGE_BYTES: Final = 1000
 
 
@@ -81,7 +88,8 @@ class Simulation:
         self.seed = seed
         self.world = World(seed, keeps_trace=keeps_trace)
         random = self.world.random
-        self.weather = forecast(random)
+        size = draw_size(random)
+        self.weather = mild(random) if size.is_large else forecast(random)
         heartbeat_s = random.choice((20.0, 60.0))
         network, blobs = Network(self.world), BlobStore(self.world)
         oracle = Oracle(self.world, heartbeat_s=heartbeat_s)
@@ -91,20 +99,22 @@ class Simulation:
             network=network,
             blobs=blobs,
             oracle=oracle,
-            seal=RealSeal() if random.random() < _REAL_SEALS else QuickSeal(),
+            codec=_codec(random, size),
             parts=parts,
             heartbeat_s=heartbeat_s,
             spares_the_unlucky=random.random() < 0.9,
             states_of=self._states_of,
+            longest_work_s=size.longest_work_s,
         )
         self.place.change_weather(self.weather)
-        names = tuple(f"d{i}" for i in range(1, random.choice((1, 2, 3, 3, 4, 6)) + 1))
-        self.devices = [DeviceNode(self.place, name) for name in names]
+        self.plans = draw_plans(random, size)
+        self.devices = [DeviceNode(self.place, name) for name in self.plans[0].devices]
         self.gateway = GatewayNode(self.place)
-        self.plans = _plans(random, names)
+        self.world.most_events += _EVENTS_PER_WORK * sum(plan.works for plan in self.plans)
+        self.healing_s = HEALING_S + sum(_ROUND_S * max(p.rounds - 3, 0) for p in self.plans)
         self.storm_s = random.choice((200.0, 600.0, 1500.0))
         self._is_storm = True
-        self.world.note("world", f"{self.weather} {self.plans}")
+        self.world.note("world", str(self.weather), str(self.plans))
 
     def run(self) -> Outcome:
         """Let everything happen; raises Violation when a rule is broken."""
@@ -112,8 +122,10 @@ class Simulation:
         self.world.run_until(self._is_done, end=self.storm_s)
         calm_at = self.world.now
         self._calm_down()
-        if not self.world.run_until(self._is_done, end=calm_at + HEALING_S):
-            raise Violation("liveness", f"{HEALING_S:.0f} s after the storm: {self._unfinished()}")
+        if not self.world.run_until(self._is_done, end=calm_at + self.healing_s):
+            raise Violation(
+                "liveness", f"{self.healing_s:.0f} s after the storm: {self._unfinished()}"
+            )
         self._check_clean()
         outcome = self._outcome(healing_s=self.world.now - calm_at)
         if problem := outcome.waste(self.weather):
@@ -138,9 +150,9 @@ class Simulation:
         self._now_and_then(weather.gateway_cut_s, lambda: self.gateway.link.cut(self._outage_s()))
 
     def _plan_run(self, plan: Plan) -> None:
-        self.world.after(plan.starts_at, lambda: self.gateway.open_run(plan))
+        self.world.after(plan.starts_at, self.gateway.open_run, plan)
         if plan.stops_at is not None:
-            self.world.after(plan.stops_at, lambda: self.gateway.stop_run(plan.run))
+            self.world.after(plan.stops_at, self.gateway.stop_run, plan.run)
 
     def _now_and_then(self, mean_s: float, disaster: Callable[[], None]) -> None:
         """Let a kind of disaster strike at random times until the storm is over."""
@@ -189,7 +201,9 @@ class Simulation:
     # ----------------------------------------------------------------------------------- end
 
     def _is_done(self) -> bool:
-        return not self._unfinished()
+        runs = self.gateway.journal.runs
+        are_over = len(runs) == len(self.plans) and all(row.is_over for row in runs.values())
+        return are_over and not self._unfinished()
 
     def _unfinished(self) -> list[str]:
         """Say what is still to be done, as far as the disks show it."""
@@ -240,28 +254,7 @@ class Simulation:
         )
 
 
-def _plans(random: Random, devices: tuple[str, ...]) -> tuple[Plan, ...]:
-    """Draw what a person starts: mostly one run, sometimes two or three, together or in turn."""
-    plans = []
-    for number in range(1, random.choice((1, 1, 2, 3)) + 1):
-        is_strict = random.random() < 0.6
-        starts_at = random.uniform(12.0, 40.0 if number == 1 else 300.0)
-        stops_at = starts_at + random.uniform(5.0, 200.0) if random.random() < 0.1 else None
-        plans.append(
-            Plan(
-                run=f"run-{number}",
-                devices=devices,
-                rounds=random.choice((1, 2, 3)),
-                starts_at=starts_at,
-                stops_at=stops_at,
-                timeout_s=_FOR_EVER_S if is_strict else random.choice((40.0, 150.0, 600.0)),
-                policy=RoundPolicy(
-                    quorum=random.choice((None, None, 1, 2, 0.5, 1.0)),
-                    min_replies=random.choice((0, 0, 1, 2, 0.5)),
-                    wait_for_offline=random.random() < 0.3,
-                    is_strict=is_strict,
-                ),
-                has_blobs=random.random() < 0.5,
-            )
-        )
-    return tuple(plans)
+def _codec(random: Random, size: Size) -> Codec:
+    if size.is_large or random.random() >= _BYTES:
+        return Handing()
+    return Bytes() if random.random() < _REAL_SEALS else QuickBytes()

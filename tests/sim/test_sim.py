@@ -1,19 +1,26 @@
 """The core in bad weather: a failing seed names the command that shows it again."""
 
+import os
+import subprocess
+import sys
 from typing import Final
 
 import pytest
 
 from sim.bugs import BUGS
 from sim.parts import SOUND, Parts
-from sim.simulation import Simulation
+from sim.simulation import Outcome, Simulation
+from sim.tally import Tally
 from sim.world import Violation
 from windflower.core.device_effects import Work
 from windflower.core.duty import Duty
 from windflower.wire.content import Content
 from windflower.wire.messages import Command, Control
 
-SEEDS: Final = 4000
+SEEDS: Final = 6800
+DEVICE_ROUNDS: Final = 2_000_000
+"""So many at least the seeds make together: what they made is counted and said by a test."""
+
 _CHUNK: Final = 100
 
 ONCE_BROKEN: Final = (
@@ -37,19 +44,33 @@ ONCE_BROKEN: Final = (
 """Seeds that found a bug in the core or in the simulator; what they show may change, they stay."""
 
 
-def simulate(seed: int, parts: Parts = SOUND) -> str:
-    """Run one seed; return its trace's hash."""
+def simulate(seed: int, parts: Parts = SOUND) -> Outcome:
+    """Run one seed."""
     try:
-        return Simulation(seed, parts=parts).run().trace_hash
+        return Simulation(seed, parts=parts).run()
     except Violation as violation:
         violation.add_note(f"replay: PYTHONPATH=src:tests python -m sim {seed} --trace")
         raise
 
 
+@pytest.fixture(scope="session")
+def tally(tmp_path_factory: pytest.TempPathFactory) -> Tally:
+    """Counts for all processes of this test run: each has a folder of its own in one of the run."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    return Tally(shared / "device-rounds", parts=SEEDS // _CHUNK)
+
+
 @pytest.mark.parametrize("first", range(0, SEEDS, _CHUNK))
-def test_no_weather_breaks_a_rule(first: int) -> None:
-    for seed in range(first, first + _CHUNK):
-        simulate(seed)
+def test_no_weather_breaks_a_rule(first: int, tally: Tally) -> None:
+    works = sum(simulate(seed).works for seed in range(first, first + _CHUNK))
+    print(f"{works} device-rounds, seeds {first} to {first + _CHUNK - 1}")  # noqa: T201 - with -rP
+
+    total = tally.add(first, works)
+    if total is not None:
+        print(f"{total} device-rounds in all, {SEEDS} seeds")  # noqa: T201 - with -rP
+
+        assert total >= DEVICE_ROUNDS
 
 
 @pytest.mark.parametrize("seed", range(0, 40, 2))
@@ -58,7 +79,23 @@ def test_one_seed_is_one_run(seed: int) -> None:
 
 
 def test_seeds_differ() -> None:
-    assert len({simulate(seed) for seed in range(20)}) == 20
+    assert len({simulate(seed).trace_hash for seed in range(20)}) == 20
+
+
+def test_one_seed_is_one_run_in_another_process_too() -> None:
+    code = "from sim.test_sim import simulate; print([simulate(s).trace_hash for s in range(8)])"
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+        ).stdout
+        for seed in ("1", "2")
+    }
+
+    assert said == {f"{[simulate(seed).trace_hash for seed in range(8)]}\n"}
 
 
 @pytest.mark.parametrize("seed", ONCE_BROKEN)

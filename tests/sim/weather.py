@@ -93,18 +93,48 @@ _STRENGTHS: Final[dict[str, tuple[float, ...]]] = {
     "grant_s": (0.5, 20.0, 120.0),
     "cleaning_s": (5.0, 60.0),
 }
+_MILD: Final[dict[str, tuple[float, ...]]] = {
+    "loss": (0.002, 0.02),
+    "duplication": (0.01, 0.1),
+    "jitter_s": (0.5, 5.0),
+    "broker_crash_s": (600.0,),
+    "device_power_loss": (0.0003, 0.002),
+    "gateway_power_loss": (0.00005, 0.0002),
+    "device_crash_s": (10.0, 60.0),
+    "gateway_crash_s": (300.0,),
+    "run_crash_s": (200.0,),
+    "longest_outage_s": (60.0, 200.0),
+    "cut_s": (5.0, 60.0),
+    "gateway_cut_s": (200.0,),
+    "false_will": (0.5,),
+    "zombie": (1.0,),
+    "refusal": (0.02, 0.1),
+    "unreachable": (0.02, 0.1),
+    "damage": (0.02,),
+    "rot": (0.02, 0.1),
+    "grant_s": (20.0, 120.0),
+    "cleaning_s": (60.0,),
+}
 _CALM_SEEDS: Final = 0.05
 _SWITCHES: Final = ("keeps_sessions", "clocks_are_wrong")
 
 
 def forecast(random: Random) -> Weather:
-    """Draw the weather of a seed."""
+    """Draw the weather of a small seed."""
+    return _draw(random, _STRENGTHS, random.choice((0.1, 0.25, 0.5)))
+
+
+def mild(random: Random) -> Weather:
+    """Draw the weather of a large seed, in which a round is mostly undisturbed."""
+    return _draw(random, _MILD, random.choice((0.1, 0.25)))
+
+
+def _draw(random: Random, kinds: dict[str, tuple[float, ...]], share: float) -> Weather:
     if random.random() < _CALM_SEEDS:
         return CALM
-    share = random.choice((0.1, 0.25, 0.5))
     drawn: dict[str, Any] = {
         kind: random.choice(strengths)
-        for kind, strengths in _STRENGTHS.items()
+        for kind, strengths in kinds.items()
         if random.random() < share
     }
     drawn |= {kind: random.random() < share for kind in _SWITCHES}

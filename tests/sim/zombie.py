@@ -6,11 +6,12 @@ it says until then must do no harm.
 
 from collections.abc import Iterable
 
+from sim.codec import Parcel
 from sim.place import Place
 from windflower.core.exchange import Exchanges
 from windflower.core.gateway_effects import RECORDS, Effect, Send, Tell
 from windflower.wire.blobs import Grant
-from windflower.wire.messages import Command, Control, Heartbeat, Reply
+from windflower.wire.messages import Command, Control
 
 
 class Zombie:
@@ -34,13 +35,13 @@ class Zombie:
         self._say(self._leftover)
         self._place.world.after(awake_s, self._end)
 
-    def receive(self, kind: str, data: bytes) -> None:
+    def receive(self, kind: str, parcel: Parcel) -> None:
         """Answer a message as a gateway does that believes to be the only one."""
-        now = self._place.world.now
+        now, codec = self._place.world.now, self._place.codec
         if kind == "reply":
-            self._say(self._exchanges.replied(Reply.from_bytes(data), now))
+            self._say(self._exchanges.replied(codec.reply(parcel), now))
         elif kind == "heartbeat":
-            self._say(self._exchanges.heard(Heartbeat.from_bytes(data), now))
+            self._say(self._exchanges.heard(codec.heartbeat(parcel), now))
 
     def _say(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
@@ -53,17 +54,17 @@ class Zombie:
                 control = Control(
                     effect.device,
                     effect.method,
-                    effect.ids,
+                    tuple(sorted(effect.ids)),  # some are said in the order of a set
                     epoch=effect.epoch,
                     floor=effect.floor,
                 )
                 self._publish("control", control, ())
 
     def _publish(self, kind: str, message: Command | Control, grants: tuple[Grant, ...]) -> None:
-        self._place.world.note("zombie", f"says {message.method} to {message.client}")
-        data = self._place.seal.close(message, grants)
+        self._place.world.note("zombie", "says", message.method, "to", message.client)
+        parcel = self._place.codec.close(message, grants)
         self._place.network.troubles += 1
-        self._place.network.publish("zombie", message.client, kind, data)
+        self._place.network.publish("zombie", message.client, kind, parcel)
 
     def _grants(self, command: Command) -> tuple[Grant, ...]:
         blobs = self._place.blobs
