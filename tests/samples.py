@@ -6,8 +6,9 @@ from windflower.core.identity import command_id
 from windflower.core.ledger import RunRecord
 from windflower.core.policy import RoundPolicy, Terms
 from windflower.wire.blobs import BlobRef
-from windflower.wire.content import ArrayEntry, Arrays, Content, Values, pack_inline, pack_records
+from windflower.wire.content import ArrayEntry, Arrays, Content, pack_inline, pack_records
 from windflower.wire.messages import NOTHING, Command, Failure, Reply
+from windflower.wire.values import Values
 
 RUN = "1-abc"
 

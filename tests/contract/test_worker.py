@@ -13,8 +13,9 @@ from windflower.adapters.memory.events import EventList
 from windflower.flower.app_folder import AppFolder, make_bundle
 from windflower.flower.records import from_content, to_content
 from windflower.ports import Done, Job, Worker
-from windflower.wire.content import Content, Values
+from windflower.wire.content import Content
 from windflower.wire.frames import frame
+from windflower.wire.values import Values
 
 APP = Path(__file__).parents[1] / "apps" / "averaging"
 

@@ -21,7 +21,7 @@ from vectors.values import BOUNDED
 
 from windflower.errors import LocalProtocolError, MalformedMessage
 from windflower.wire.content import Content, blob_ref, finish, pack_inline, read_pack_header
-from windflower.wire.limits import INLINE_PACK_BYTES, INLINE_VALUES_BYTES
+from windflower.wire.limits import INLINE_PACK_BYTES, INLINE_VALUES_BYTES, PACK_HEADER_BYTES
 from windflower.wire.npy import check_npy, parse_npy_header
 from windflower.wire.strict_json import dumps, loads
 
@@ -348,6 +348,17 @@ def test_values_too_large_for_a_message_move_into_the_pack(
 
     assert (("large", None), ("small", None)) == content.records
     assert _plain(records) == _plain(way(records, tmp_path))
+
+
+def test_masked_updates_of_any_size_arrive(tmp_path: Path) -> None:
+    """SecAgg+ sends updates as values of bytes; a header of that size would be refused."""
+    masked = [bytes(PACK_HEADER_BYTES // 2), b"", bytes([7]) * (PACK_HEADER_BYTES // 2 + 1)]
+    records = RecordDict({"masked": ConfigRecord({"w": masked, "n": 3})})
+
+    content = to_content(records, tmp_path / "pack")
+
+    arrived = from_content(content, tmp_path / "pack").config_records["masked"]
+    assert (masked, 3) == (arrived["w"], arrived["n"])
 
 
 def test_values_of_exactly_the_limit_stay_in_the_message() -> None:

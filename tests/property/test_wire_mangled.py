@@ -9,6 +9,7 @@ import time
 import tracemalloc
 from base64 import b64encode
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -32,6 +33,7 @@ from windflower.wire.messages import METHODS, Command, Control, Envelope, Heartb
 from windflower.wire.npy import check_npy, parse_npy_header
 from windflower.wire.strict_json import dumps, loads
 from windflower.wire.topics import Topics
+from windflower.wire.values import fill
 
 CASES: Final = 5_000
 """For each reader; eleven of them."""
@@ -61,14 +63,8 @@ def _opened(data: bytes) -> tuple[object, object]:
     read = Envelope.from_bytes(data)
     if not read.body.isascii():
         raise MalformedMessage("our signer writes ASCII")
-    signed = Envelope(
-        read.client,
-        read.method,
-        read.body,
-        make.SIGNER.sign(read.body),
-        make.SIGNER.public_key,
-        read.grants,
-    )
+    signature = make.SIGNER.sign(read.signed)
+    signed = replace(read, signature=signature, key=make.SIGNER.public_key)
     opened = signed.open(pinned_key=make.SIGNER.public_key)
     return opened, seal(opened, make.SIGNER).open(pinned_key=make.SIGNER.public_key)
 
@@ -113,7 +109,13 @@ def _pack(data: bytes) -> tuple[object, object]:
         if isinstance(record, Arrays)
         for e in record.entries
     ]
-    again = b"".join(pack_records(read.items(), pieces, inline_values_bytes=0).chunks())
+    filled = {
+        name: record
+        if isinstance(record, Arrays)
+        else fill(record, lambda at, n: data[at : at + n])
+        for name, record in read.items()
+    }
+    again = b"".join(pack_records(filled.items(), pieces, inline_values_bytes=0).chunks())
     return read, read_pack_header(again, pack_bytes=len(again)) if again else {}
 
 

@@ -1,5 +1,7 @@
 """Whatever is written can be read, and says the same."""
 
+from collections.abc import Callable
+
 from hypothesis import given
 from hypothesis import strategies as st
 from vectors.values import (
@@ -24,10 +26,11 @@ from windflower.wire.content import (
     pack_records,
     read_pack_header,
 )
-from windflower.wire.limits import PACK_ALIGNMENT
+from windflower.wire.limits import INLINE_VALUES_BYTES, PACK_ALIGNMENT
 from windflower.wire.messages import Command, Control, Envelope, Heartbeat, Reply, seal
 from windflower.wire.sealing import Signer
 from windflower.wire.strict_json import dumps, loads
+from windflower.wire.values import fill
 
 SIGNER = Signer(bytes(range(32)))
 
@@ -93,16 +96,19 @@ def test_a_content_is_read_as_it_was_written_and_keeps_its_digest(content: Conte
 
 
 @BOUNDED
-@given(packable())
+@given(packable(), st.sampled_from([0, INLINE_VALUES_BYTES]))
 def test_a_pack_gives_back_its_records_in_order_and_its_bytes(
-    packed: tuple[list[tuple[str, Record]], tuple[bytes, ...]],
+    packed: tuple[list[tuple[str, Record]], tuple[bytes, ...]], inline_values_bytes: int
 ) -> None:
     records, data = packed
-    packing = pack_records(records, data)
+    packing = pack_records(records, data, inline_values_bytes=inline_values_bytes)
     pack = b"".join(packing.chunks())
 
     described = read_pack_header(pack, pack_bytes=len(pack)) if pack else {}
-    merged = merge(Content(packing.inline), described)
+    merged = [
+        (name, record if isinstance(record, Arrays) else fill(record, bytes_at(pack)))
+        for name, record in merge(Content(packing.inline), described)
+    ]
     entries = [e for _, record in merged if isinstance(record, Arrays) for e in record.entries]
 
     assert len(pack) == packing.size_bytes
@@ -126,6 +132,10 @@ def test_a_packs_header_alone_is_enough_to_find_every_array(
     assert repr(read_pack_header(pack, pack_bytes=len(pack))) == repr(
         read_pack_header(header, pack_bytes=len(pack))
     )
+
+
+def bytes_at(pack: bytes) -> Callable[[int, int], bytes]:
+    return lambda offset, size_bytes: pack[offset : offset + size_bytes]
 
 
 def _without_offsets(records: list[tuple[str, Record]]) -> list[object]:

@@ -12,8 +12,9 @@ from typing import Final
 
 from windflower.core.identity import command_id
 from windflower.core.policy import RoundPolicy
-from windflower.wire.content import Content, Values, blob_ref
+from windflower.wire.content import Content, blob_ref
 from windflower.wire.messages import Command, Failure, Reply, method_of
+from windflower.wire.values import Values
 
 APP_ERROR: Final = 7
 """What the app's own exception is to Flower; nothing of windflower uses this code."""

@@ -23,15 +23,13 @@ from windflower.wire.content import (
     Content,
     Packing,
     Record,
-    Scalar,
-    Value,
-    Values,
     blob_ref,
     finish,
     pack_inline,
     pack_records,
     read_pack_header,
 )
+from windflower.wire.limits import INLINE_VALUES_BYTES
 from windflower.wire.messages import (
     METHODS,
     VERSION,
@@ -47,6 +45,7 @@ from windflower.wire.npy import check_npy
 from windflower.wire.sealing import Signer
 from windflower.wire.strict_json import dumps, loads
 from windflower.wire.topics import Topics
+from windflower.wire.values import Packed, Scalar, Value, Values, fill
 
 FILE: Final = Path(__file__).with_name("wire-1.json")
 
@@ -85,6 +84,7 @@ def npy(descr: str, shape: tuple[int, ...], elements: bytes, *, fortran: bool = 
 
 def packing_of(
     *records: tuple[str, Values | dict[str, tuple[str, tuple[int, ...], bytes]]],
+    inline_values_bytes: int = INLINE_VALUES_BYTES,
 ) -> Packing:
     """Pack value records, and array records given as {name: (dtype, shape, npy bytes)}."""
     named: list[tuple[str, Record]] = []
@@ -99,7 +99,7 @@ def packing_of(
         ]
         data += [raw for _, _, raw in record.values()]
         named.append((name, Arrays(tuple(entries))))
-    return pack_records(named, data)
+    return pack_records(named, data, inline_values_bytes=inline_values_bytes)
 
 
 WEIGHTS: Final = npy("<f4", (2, 3), struct.pack("<6f", 0.5, -1.25, 3.0, -0.0, inf, 1e-45))
@@ -141,6 +141,12 @@ VALUES: Final = Values(
 LARGE: Final = packing_of(
     ("config", Values("configs", (("text", "windflower " * 2000),))),
     ("arrays", {"fc.bias": ("float64", (), BIAS)}),
+)
+MASKED: Final = packing_of(
+    ("config", Values("configs", (("key", b"\x00\xff"), ("masked", (b"a" * 65, b"", b"b"))))),
+    ("arrays", {"fc.bias": ("float64", (), BIAS)}),
+    ("more", Values("configs", (("n", 2), ("rest", b"c")))),
+    inline_values_bytes=0,
 )
 METRICS: Final = Values("metrics", (("num-examples", 40), ("loss", 0.25), ("accuracy", 0.875)))
 BUNDLE: Final = blob_ref(b"a zipped Flower app")
@@ -255,7 +261,7 @@ REPLIES: Final = {
         worked_s=0.125,
     ),
 }
-PACKS: Final = {"a model": MODEL, "several records": MANY, "large values": LARGE}
+PACKS: Final = {"a model": MODEL, "several records": MANY, "large values": LARGE, "bytes": MASKED}
 IDENTITIES: Final = (
     (RUN, DEVICE, "train", "1", "0" * 64, 1),
     (RUN, DEVICE, "train", "1", "0" * 64, 2),
@@ -273,6 +279,7 @@ def _bits(value: Scalar) -> object:
         return value
     if isinstance(value, int):
         return str(value)
+    assert not isinstance(value, Packed)
     return (value if isinstance(value, bytes) else struct.pack(">d", value)).hex()
 
 
@@ -377,10 +384,14 @@ def meaning(message: Heartbeat | Command | Control | Reply) -> dict[str, Any]:
 
 def pack_meaning(pack: bytes) -> list[object]:
     """Say in plain JSON what a pack holds."""
+
+    def bytes_at(offset: int, size: int) -> bytes:
+        return pack[offset : offset + size]
+
     return [
         [
             name,
-            _values(record)
+            _values(fill(record, bytes_at))
             if isinstance(record, Values)
             else [
                 {
@@ -708,6 +719,7 @@ def _opened_refusals() -> list[tuple[str, str]]:
             _sealed(_changed(raw, content={"records": [["r", item], ["r", item]]})),
             "a record's name stands twice",
         ),
+        (with_value("packed", 1), "bytes that would stand in a pack"),
         (_sealed(_changed(raw, content={"records": [["r", None]]})), "a pack that is not there"),
         (
             _sealed(_changed(raw, content={"records": [], "pack": BLOB.to_json()})),
@@ -763,6 +775,10 @@ def _pack_refusals() -> list[tuple[bytes, str]]:
         arrays = {"kind": "arrays", "items": list(entries)}
         return with_header(dumps({"records": [["r", arrays]]}).encode(), more=bytes(64))
 
+    def with_value(kind: str, value: object) -> bytes:
+        values = {"kind": "configs", "items": [["x", kind, value]]}
+        return with_header(dumps({"records": [["r", values]]}).encode(), more=bytes(64))
+
     return [
         (b"", "nothing"),
         (b"WFPACK1\n", "no length"),
@@ -784,6 +800,10 @@ def _pack_refusals() -> list[tuple[bytes, str]]:
         (with_entry(["w", "float32", [1] * 65, "numpy.ndarray", 64]), "65 dimensions"),
         (with_entry(entry, entry), "an array's name stands twice"),
         (with_entry(entry[:4]), "an array without its size"),
+        (with_value("bytes", "QUE="), "bytes that do not stand behind the header"),
+        (with_value("packed", 65), "bytes that reach beyond the pack"),
+        (with_value("packed", -1), "bytes of a size below nothing"),
+        (with_value("packeds", 64), "a list of bytes that is none"),
     ]
 
 

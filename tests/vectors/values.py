@@ -12,8 +12,6 @@ from windflower.wire.content import (
     Arrays,
     Content,
     Record,
-    Value,
-    Values,
     finish,
     pack_inline,
     pack_records,
@@ -29,6 +27,7 @@ from windflower.wire.messages import (
     Heartbeat,
     Reply,
 )
+from windflower.wire.values import Value, Values
 
 BOUNDED: Final = settings(max_examples=100, derandomize=True, database=None, deadline=None)
 """Every run tries the same examples: a red test is red for everybody."""

@@ -7,8 +7,9 @@ from windflower.core import gateway_effects
 from windflower.core.policy import RoundPolicy, Terms
 from windflower.core.roster import Presence
 from windflower.wire.blobs import BlobRef
-from windflower.wire.content import Content, Values
+from windflower.wire.content import Content
 from windflower.wire.messages import NO_CONFIG, Command, Failure, Method, Reply
+from windflower.wire.values import Values
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,9 @@ from windflower.flower.records import (
 )
 from windflower.gateway.line import RunLine
 from windflower.wire.blobs import BlobRef
-from windflower.wire.content import Content
+from windflower.wire.content import Content, read_pack_header
+from windflower.wire.messages import Reply
+from windflower.wire.values import Values
 
 _RESULT: Final = "arrays"
 
@@ -119,7 +121,7 @@ class Aggregation:
         reply = settlement.reply
         if reply is None or reply.content.pack is None:
             return
-        readings = None if pack is None else _Readings(reply.id, header_of(pack))
+        readings = None if pack is None else _readings(reply, header_of(pack))
         update = _Update(
             *(reply.content.pack.digest, readings, self._inside),
             is_gone=settlement.header is not None,
@@ -185,6 +187,14 @@ class Aggregation:
             self._line.keep_aggregate(self._run, key, path, ref)
         finally:
             path.unlink(missing_ok=True)
+
+
+def _readings(reply: Reply, header: bytes) -> _Readings | None:
+    """Return what notes how a reply is read; None where its pack holds more than arrays."""
+    assert reply.content.pack is not None  # noqa: S101 - it has a header
+    records = read_pack_header(header, pack_bytes=reply.content.pack.size_bytes)
+    has_values = any(isinstance(record, Values) for record in records.values())
+    return None if has_values else _Readings(reply.id, header)
 
 
 def _arrays(records: RecordDict) -> Iterable[LazyArray]:

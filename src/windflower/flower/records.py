@@ -18,8 +18,6 @@ from windflower.wire.content import (
     Content,
     Packing,
     Record,
-    Value,
-    Values,
     finish,
     merge,
     pack_header_bytes,
@@ -29,6 +27,7 @@ from windflower.wire.content import (
 )
 from windflower.wire.limits import INLINE_PACK_BYTES
 from windflower.wire.npy import HEADER_PREFIX_BYTES, check_npy
+from windflower.wire.values import Value, Values, fill
 
 NUMPY: Final = "numpy.ndarray"
 _FIRST_LOOK_BYTES: Final = 1024
@@ -150,7 +149,7 @@ def from_content(content: Content, pack: Path | None, *, header: bytes | None = 
     result = RecordDict()
     for name, record in merge(content, packed):
         if isinstance(record, Values):
-            result[name] = from_values(record)
+            result[name] = from_values(record if source is None else fill(record, source.read))
             continue
         arrays = ArrayRecord()
         for entry in record.entries:
@@ -208,6 +207,9 @@ class _Source:
     def _look(self, entry: ArrayEntry, at_most: int) -> bytes:
         return self._bytes[entry.offset : entry.offset + min(entry.size_bytes, at_most)]
 
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        return self._bytes[offset : offset + size_bytes]
+
     def reader(self, entry: ArrayEntry) -> Callable[[], bytes]:
         source, start, end = self._bytes, entry.offset, entry.offset + entry.size_bytes
         return lambda: source[start:end]
@@ -226,14 +228,14 @@ class _Header:
     def check(self, entry: ArrayEntry) -> None:
         """There is nothing that numpy could believe."""
 
-    def reader(self, entry: ArrayEntry) -> Callable[[], bytes]:
-        def read() -> bytes:
-            raise RunDiverged(
-                f"array {entry.name!r} of an update that was dropped is read now, and was not"
-                " before: only what was made of it is kept"
-            )
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        raise RunDiverged(
+            f"{size_bytes} bytes at {offset} of an update that was dropped are read now, and were"
+            " not before: only what was made of it is kept"
+        )
 
-        return read
+    def reader(self, entry: ArrayEntry) -> Callable[[], bytes]:
+        return lambda: self.read(entry.offset, entry.size_bytes)
 
 
 def header_of(pack: Path) -> bytes:

@@ -46,8 +46,8 @@ from windflower.gateway.fleet import Fleet
 from windflower.gateway.retracing import NO_HISTORY, Retracing
 from windflower.ports import Blobs, Clock, Journal
 from windflower.wire.blobs import BlobRef
-from windflower.wire.content import Values
 from windflower.wire.messages import Command
+from windflower.wire.values import Values
 
 COHORT: Final = -(1 << 31)
 """The number under which is journaled who was there when a run was opened, which no app asked."""

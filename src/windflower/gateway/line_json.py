@@ -9,8 +9,9 @@ from windflower import errors
 from windflower.core.ledger import Settlement
 from windflower.core.roster import Presence
 from windflower.errors import WindflowerError
-from windflower.wire.content import Content, Values
+from windflower.wire.content import Content
 from windflower.wire.messages import NO_CONFIG, NOTHING, Command, Failure, Reply
+from windflower.wire.values import Values
 
 
 def commands_to_json(commands: Sequence[Command]) -> dict[str, Any]:

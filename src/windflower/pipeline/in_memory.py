@@ -38,8 +38,8 @@ from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet, FleetPorts, SystemClock
 from windflower.gateway.line import LoopLine
 from windflower.ports import Done, Job, Worker
-from windflower.wire.content import Values
 from windflower.wire.sealing import KEY_BYTES, Signer
+from windflower.wire.values import Values
 
 Around = Callable[[str, Worker], Worker]
 """Puts something around a device's worker: a test's way to order, delay or break the work."""

@@ -35,7 +35,7 @@ from windflower.pipeline.simulated import (
     process_started,
     simulated_devices,
 )
-from windflower.wire.content import Values
+from windflower.wire.values import Values
 
 END_S: Final = 10.0
 """The event that a run ended comes at most so long after its process did."""

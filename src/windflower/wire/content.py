@@ -7,15 +7,15 @@ so the same model is the same blob whoever it is sent to and whatever configurat
     pack = b"WFPACK1\n"  length of header, 8 bytes little-endian  header  padding  arrays
 
 The header is JSON and lists, for each record, each array's name, dtype, shape, serialisation type
-and size. Every array starts at a multiple of 64 bytes.
+and size. Every array starts at a multiple of 64 bytes. So do values of bytes in records that are in
+the pack: an app that encrypts or masks its updates sends them as such.
 """
 
 import hashlib
-import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from windflower.errors import LocalProtocolError, MalformedMessage
 from windflower.wire.blobs import BLOB_BYTES, BlobRef
@@ -30,27 +30,22 @@ from windflower.wire.limits import (
     RECORDS,
 )
 from windflower.wire.strict_json import Fields, array, dumps, integer, loads, text
+from windflower.wire.values import (
+    MANY,
+    Packed,
+    Scalar,
+    Values,
+    inline_scalar,
+    mapped,
+    packed_scalar,
+    read_base64,
+    read_pair,
+    read_values,
+    values_json,
+)
 
 PACK_MAGIC: Final = b"WFPACK1\n"
 PACK_PREFIX_BYTES: Final = len(PACK_MAGIC) + 8
-
-Scalar = int | float | str | bytes | bool
-Value = Scalar | tuple[Scalar, ...]
-
-_LISTABLE: Final = ("int", "float", "str", "bytes", "bool")
-_INT_BITS: Final = 256
-_INT_CHARS: Final = 80
-_MANY: Final = 1 << 24
-_VALUES_TEXT: Final = 1 << 31
-_INT = re.compile(r"0|-?[1-9][0-9]*")
-
-
-@dataclass(frozen=True, slots=True)
-class Values:
-    """A metric or config record: named values in the order in which the app set them."""
-
-    kind: str
-    items: tuple[tuple[str, Value], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +96,14 @@ class Content:
     @property
     def digest(self) -> str:
         """SHA-256 over everything, the same whichever way the pack travels."""
-        values = [[name, _values_json(record)] for name, record in self.records]
+        values = [[name, values_json(record)] for name, record in self.records]
         pack = self.pack.to_json() if self.pack else None
         return hashlib.sha256(dumps([values, pack]).encode()).hexdigest()
 
     def to_json(self) -> dict[str, object]:
         """Return the JSON form."""
         result: dict[str, object] = {
-            "records": [[name, _values_json(record)] for name, record in self.records]
+            "records": [[name, values_json(record)] for name, record in self.records]
         }
         if self.pack:
             result["pack"] = self.pack.to_json()
@@ -122,7 +117,7 @@ class Content:
         fields = Fields(value, what="content")
         records = fields.take("records", array(_named_values, at_most=RECORDS))
         pack = fields.take_or("pack", BlobRef.from_json, None)
-        inline = fields.take_or("inline", _base64, None)
+        inline = fields.take_or("inline", read_base64, None)
         fields.done()
         if len({name for name, _ in records}) != len(records):
             raise MalformedMessage("a record's name stands twice")
@@ -150,7 +145,7 @@ class Packing:
     Attributes:
         inline: records as they stand in the message.
         header: what the pack begins with; empty where nothing is packed.
-        data: the arrays' bytes, in the order of the header.
+        data: the bytes of arrays and of values, in the order of the header.
     """
 
     inline: tuple[tuple[str, Values | None], ...]
@@ -196,19 +191,52 @@ def pack_records(
         raise LocalProtocolError("array sizes differ from their data")
     if len(named) > RECORDS:
         raise LocalProtocolError(f"{len(named)} records in a message, at most {RECORDS} fit")
-    listed = [[name, _record_json(record)] for name, record in named]
+    listed = [[name, _record_json(_without_bytes(record))] for name, record in named]
     _check_readable(listed)
-    stays = [isinstance(record, Values) for _, record in named]
-    if _inline_bytes(listed, stays) > inline_values_bytes:
-        stays = [False] * len(named)
-        if _inline_bytes(listed, stays) > INLINE_VALUES_BYTES:
-            raise LocalProtocolError("the records' names alone do not fit in a message")
+    stays = _fits_inline(named, inline_values_bytes)
     inline = tuple(
-        (name, record if stay and isinstance(record, Values) else None)
-        for (name, record), stay in zip(named, stays, strict=True)
+        (name, record if stays and isinstance(record, Values) else None) for name, record in named
     )
-    packed = [pair for pair, stay in zip(listed, stays, strict=True) if not stay]
-    return Packing(inline, _pack_header(packed) if packed else b"", pieces)
+    packed = [pair for pair, (_, kept) in zip(listed, inline, strict=True) if kept is None]
+    outside = [record for (_, record), (_, kept) in zip(named, inline, strict=True) if kept is None]
+    header = _pack_header(packed) if packed else b""
+    return Packing(inline, header, tuple(_bytes_of(outside, iter(pieces))))
+
+
+def _fits_inline(named: list[tuple[str, Record]], at_most: int) -> bool:
+    """Return whether records of values may stand in the message."""
+    names: list[list[object]] = [[name, None] for name, _ in named]
+    if _inline_bytes(names) > INLINE_VALUES_BYTES:
+        raise LocalProtocolError("the records' names alone do not fit in a message")
+    values = [(name, record) for name, record in named if isinstance(record, Values)]
+    # In base64 they take more than that: a gigabyte is not encoded to find out.
+    if sum(len(piece) for piece in _bytes_of([v for _, v in values], iter(()))) > at_most:
+        return False
+    listed = [
+        [name, values_json(record) if isinstance(record, Values) else None]
+        for name, record in named
+    ]
+    return _inline_bytes(listed) <= at_most
+
+
+def _bytes_of(records: Iterable[Record], arrays: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield what stands in the pack, record by record; takes the arrays' bytes as they come."""
+    for record in records:
+        if isinstance(record, Arrays):
+            yield from (next(arrays) for _ in record.entries)
+            continue
+        for _, value in record.items:
+            scalars = value if isinstance(value, tuple) else (value,)
+            yield from (scalar for scalar in scalars if isinstance(scalar, bytes))
+
+
+def _without_bytes(record: Record) -> Record:
+    """Describe values of bytes instead of holding them."""
+    return record if isinstance(record, Arrays) else mapped(record, _describe)
+
+
+def _describe(scalar: Scalar) -> Scalar:
+    return Packed(len(scalar)) if isinstance(scalar, bytes) else scalar
 
 
 def _check_readable(listed: list[list[object]]) -> None:
@@ -220,12 +248,9 @@ def _check_readable(listed: list[list[object]]) -> None:
             raise LocalProtocolError(f"record {str(name)[:64]!r}: {error.reason}") from error
 
 
-def _inline_bytes(listed: list[list[object]], stays: list[bool]) -> int:
+def _inline_bytes(listed: list[list[object]]) -> int:
     """How much the records take within a command, which is text within JSON."""
-    inline = [
-        [pair[0], pair[1] if stay else None] for pair, stay in zip(listed, stays, strict=True)
-    ]
-    return len(dumps(dumps(inline)))
+    return len(dumps(dumps(listed)))
 
 
 def _pack_header(listed: list[list[object]]) -> bytes:
@@ -289,7 +314,7 @@ def read_pack_header(header: bytes, *, pack_bytes: int) -> dict[str, Record]:
         if isinstance(record, Arrays):
             records[name], offset = _place(record, offset)
         else:
-            records[name] = record
+            records[name], offset = _place_values(record, offset)
     if offset != pack_bytes:
         raise MalformedMessage(f"a pack describes {offset} bytes and has {pack_bytes}")
     return records
@@ -319,6 +344,18 @@ def _place(record: Arrays, offset: int) -> tuple[Arrays, int]:
     return Arrays(tuple(placed)), offset
 
 
+def _place_values(record: Values, offset: int) -> tuple[Values, int]:
+    def put(scalar: Scalar) -> Scalar:
+        nonlocal offset
+        if not isinstance(scalar, Packed):
+            return scalar
+        placed = Packed(scalar.size_bytes, offset)
+        offset += _aligned(scalar.size_bytes)
+        return placed
+
+    return mapped(record, put), offset
+
+
 def _aligned(size: int) -> int:
     return size + (-size % PACK_ALIGNMENT)
 
@@ -328,141 +365,29 @@ def _aligned(size: int) -> int:
 
 def _record_json(record: Record) -> object:
     if isinstance(record, Values):
-        return _values_json(record)
+        return values_json(record)
     return {
         "kind": "arrays",
         "items": [[e.name, e.dtype, list(e.shape), e.stype, e.size_bytes] for e in record.entries],
     }
 
 
-def _values_json(record: Values | None) -> object:
-    if record is None:
-        return None
-    return {"kind": record.kind, "items": [[name, *_typed(value)] for name, value in record.items]}
-
-
-def _typed(value: Value) -> tuple[str, object]:
-    """A value with the name of its type: JSON numbers would lose ints, NaN and the last bit."""
-    if isinstance(value, tuple):
-        items = [_scalar(item) for item in value]
-        kinds = {kind for kind, _ in items}
-        if kinds == {"bool", "int"}:  # True is an int to Python, and so to Flower
-            return "ints", [_scalar(int(cast("int", item)))[1] for item in value]
-        if len(kinds) > 1:
-            raise LocalProtocolError("a list value mixes types")
-        kind = kinds.pop() if kinds else "empty"
-        return f"{kind}s", [item for _, item in items]
-    return _scalar(value)
-
-
-def _scalar(value: Scalar) -> tuple[str, object]:
-    if isinstance(value, bool):
-        return "bool", value
-    if isinstance(value, int):
-        if value.bit_length() > _INT_BITS:
-            raise LocalProtocolError(f"an int of {value.bit_length()} bits, {_INT_BITS} fit")
-        return "int", int.__repr__(value)  # the name of an enumeration's member is not its value
-    if isinstance(value, float):
-        return "float", value.hex()
-    if isinstance(value, str):
-        return "str", value
-    return "bytes", b64encode(value).decode()
-
-
 def _named_record(value: object) -> tuple[str, Record]:
-    name, body = _pair(value)
+    name, body = read_pair(value)
     if isinstance(body, dict) and body.get("kind") == "arrays":
         fields = Fields(body, what="record")
         fields.take("kind", text(16))
-        entries = fields.take("items", array(_entry, at_most=_MANY))
+        entries = fields.take("items", array(_entry, at_most=MANY))
         fields.done()
         if len({entry.name for entry in entries}) != len(entries):
             raise MalformedMessage("an array's name stands twice")
         return name, Arrays(entries)
-    return name, _read_values(body)
+    return name, read_values(body, packed_scalar)
 
 
 def _named_values(value: object) -> tuple[str, Values | None]:
-    name, body = _pair(value)
-    return name, None if body is None else _read_values(body)
-
-
-def _pair(value: object) -> tuple[str, object]:
-    if not isinstance(value, list) or len(value) != 2:  # noqa: PLR2004 - [name, record]
-        raise MalformedMessage("a record is not a pair")
-    return text(NAME_CHARS)(value[0]), value[1]
-
-
-def _read_values(body: object) -> Values:
-    fields = Fields(body, what="record")
-    kind = fields.take("kind", text(16))
-    if kind not in ("metrics", "configs"):
-        raise MalformedMessage("a record is of no known kind")
-    items = fields.take("items", array(_item, at_most=_MANY))
-    fields.done()
-    if len({name for name, _ in items}) != len(items):
-        raise MalformedMessage("a value's name stands twice")
-    return Values(kind, items)
-
-
-def _item(value: object) -> tuple[str, Value]:
-    if not isinstance(value, list) or len(value) != 3:  # noqa: PLR2004 - [name, type, value]
-        raise MalformedMessage("a value is not [name, type, value]")
-    name, kind, raw = value
-    name = text(NAME_CHARS)(name)
-    if kind == "emptys":
-        return name, array(_refuse, at_most=0)(raw)
-    if isinstance(kind, str) and kind.endswith("s") and kind[:-1] in _LISTABLE:
-        return name, array(lambda item: _read_scalar(kind[:-1], item), at_most=_MANY)(raw)
-    return name, _read_scalar(kind, raw)
-
-
-def _read_scalar(kind: object, raw: object) -> Scalar:
-    if kind == "bool" and isinstance(raw, bool):
-        return raw
-    if kind == "str":
-        return text(_VALUES_TEXT)(raw)
-    if kind == "int" and isinstance(raw, str):
-        return _read_int(raw)
-    if kind == "float" and isinstance(raw, str):
-        return _read_float(raw)
-    if kind == "bytes":
-        return _base64(raw)
-    raise MalformedMessage("a value is not of its type")
-
-
-def _read_int(raw: str) -> int:
-    if len(raw) > _INT_CHARS or not _INT.fullmatch(raw):
-        raise MalformedMessage("not an int, or not in its one form")
-    number = int(raw)
-    if number.bit_length() > _INT_BITS:
-        raise MalformedMessage("an int is too large")
-    return number
-
-
-def _read_float(raw: str) -> float:
-    try:
-        number = float.fromhex(text(64)(raw))
-    except (ValueError, OverflowError) as error:
-        raise MalformedMessage("not a float") from error
-    if number.hex() != raw:
-        raise MalformedMessage("a float is not in its one form")
-    return number
-
-
-def _base64(raw: object) -> bytes:
-    encoded = text(_VALUES_TEXT)(raw)
-    try:
-        decoded = b64decode(encoded, validate=True)
-    except ValueError as error:
-        raise MalformedMessage("not base64") from error
-    if b64encode(decoded).decode() != encoded:
-        raise MalformedMessage("base64 is not in its one form")
-    return decoded
-
-
-def _refuse(value: object) -> Scalar:
-    raise MalformedMessage(f"an empty list holds {type(value).__name__}")
+    name, body = read_pair(value)
+    return name, None if body is None else read_values(body, inline_scalar)
 
 
 def _entry(value: object) -> ArrayEntry:

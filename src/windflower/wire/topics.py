@@ -81,7 +81,8 @@ class Topics:
     def read(self, topic: str) -> tuple[Kind, str]:
         """Return what travels on a topic, and the device's id; raises MalformedMessage."""
         for line in TABLE:
-            before, after = (self._prefix + line.pattern).split("{client}")
+            before, after = line.pattern.split("{client}")
+            before = self._prefix + before
             middle = topic.removeprefix(before).removesuffix(after)
             if topic == before + middle + after and "/" not in middle:
                 return line.kind, check_device(middle)

@@ -27,8 +27,8 @@ from windflower.gateway.fleet import Fleet, FleetPorts, SystemClock
 from windflower.gateway.line import SocketLine
 from windflower.gateway.line_server import LineServer
 from windflower.wire.blobs import BlobRef
-from windflower.wire.content import Values
 from windflower.wire.sealing import Signer
+from windflower.wire.values import Values
 
 REF = BlobRef("0" * 64, 3)
 REQUEST = RunRequest(

@@ -8,8 +8,9 @@ from samples import command
 from windflower.core.ledger import History, PhaseRecord
 from windflower.errors import RunDiverged
 from windflower.gateway.retracing import Retracing
-from windflower.wire.content import Content, Values
+from windflower.wire.content import Content
 from windflower.wire.messages import Command
+from windflower.wire.values import Values
 
 
 def asked(device: str, *, lr: float = 0.1, kind: str = "train") -> Command:

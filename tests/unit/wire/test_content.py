@@ -10,8 +10,6 @@ from windflower.wire.content import (
     Arrays,
     Content,
     Packing,
-    Value,
-    Values,
     finish,
     merge,
     pack_inline,
@@ -27,6 +25,7 @@ from windflower.wire.limits import (
     RECORDS,
 )
 from windflower.wire.strict_json import dumps
+from windflower.wire.values import Value, Values
 
 REF = BlobRef("0" * 64, 64)
 

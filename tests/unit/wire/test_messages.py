@@ -6,16 +6,7 @@ from vectors import make
 
 from windflower.errors import LocalProtocolError, MalformedMessage
 from windflower.wire.blobs import BlobRef, Grant
-from windflower.wire.content import (
-    ArrayEntry,
-    Arrays,
-    Content,
-    Packing,
-    Value,
-    Values,
-    pack_inline,
-    pack_records,
-)
+from windflower.wire.content import ArrayEntry, Arrays, Content, Packing, pack_inline, pack_records
 from windflower.wire.limits import (
     GRANTS_BYTES,
     IDS,
@@ -38,6 +29,7 @@ from windflower.wire.messages import (
     seal,
 )
 from windflower.wire.strict_json import dumps, loads
+from windflower.wire.values import Value, Values
 
 NAME = "d" * 128
 RUN = "r" * 128

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from windflower.errors import LocalProtocolError, MalformedMessage
 from windflower.wire.blobs import BlobRef, reply_key
-from windflower.wire.content import Content, Values
+from windflower.wire.content import Content
 from windflower.wire.identifiers import check_command, check_device, check_identifier
 from windflower.wire.limits import GRANTS_BYTES, IDS, MESSAGE_BYTES
 from windflower.wire.messages.vocabulary import (
@@ -20,6 +20,7 @@ from windflower.wire.messages.vocabulary import (
     ignored,
 )
 from windflower.wire.strict_json import Fields, array, dumps, integer, loads, number, present, text
+from windflower.wire.values import Values
 
 NO_CONFIG: Final = Values("configs", ())
 

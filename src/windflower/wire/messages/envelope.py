@@ -1,6 +1,6 @@
 """How a gateway's messages travel: a body and its grants under one seal."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from windflower.errors import MalformedMessage
 from windflower.wire.blobs import Grant
@@ -62,12 +62,16 @@ class Envelope:
         fields.done()
         return envelope
 
+    @property
+    def signed(self) -> str:
+        """What is signed: a line for each grant too, so that nobody else says where answers go."""
+        return "\n".join([self.body, *(f"{g.method} {g.key} {g.url}" for g in self.grants)])
+
     def open(self, *, pinned_key: str) -> Command | Control:
         """Check the seal and read the body; raises MalformedMessage."""
         if self.key != pinned_key:
             raise MalformedMessage("signed with another key than the pinned one")
-        signed = _signed(self.body, self.grants)
-        verify(signed, signature=self.signature, key=pinned_key)
+        verify(self.signed, signature=self.signature, key=pinned_key)
         opened: Command | Control
         if self.method in CONTROLS:
             opened = Control.from_body(self.body)
@@ -81,10 +85,5 @@ class Envelope:
 def seal(message: Command | Control, signer: Signer, grants: tuple[Grant, ...] = ()) -> Envelope:
     """Sign a message for its device."""
     body = message.to_body()
-    signature = signer.sign(_signed(body, grants))
-    return Envelope(message.client, message.method, body, signature, signer.public_key, grants)
-
-
-def _signed(body: str, grants: tuple[Grant, ...]) -> str:
-    """Return what is signed: a line for each grant, so that nobody else says where answers go."""
-    return "\n".join([body, *(f"{g.method} {g.key} {g.url}" for g in grants)])
+    envelope = Envelope(message.client, message.method, body, "", signer.public_key, grants)
+    return replace(envelope, signature=signer.sign(envelope.signed))
