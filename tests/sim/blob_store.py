@@ -1,7 +1,5 @@
 """A store of blobs behind grants. A key is written once; what lies there may rot."""
 
-from urllib.parse import parse_qs, urlsplit
-
 from sim.weather import CALM, Weather
 from sim.world import World
 from windflower.core.device_effects import FetchProblem
@@ -28,10 +26,18 @@ class BlobStore:
         """Return a capability to write."""
         return Grant("PUT", key, self._url(key), 1 << 20, self.weather.grant_s)
 
-    def get(self, ref: BlobRef, grants: tuple[Grant, ...], *, checks: bool) -> bytes | FetchProblem:
+    def get(
+        self, ref: BlobRef, grants: tuple[Grant, ...], *, begun: bytes = b"", checks: bool
+    ) -> bytes | FetchProblem:
         """Read as a device does, which compares what came with the digest.
 
         Where nothing lies under the key, a store says 404: to a device that is a dead grant.
+
+        Args:
+            ref: what is wanted.
+            grants: what the device holds.
+            begun: what it has of an earlier download, which goes on behind that.
+            checks: whether it compares.
         """
         grant = next((g for g in grants if (g.method, g.key) == ("GET", ref.key)), None)
         if grant is None or (problem := self._problem(grant)) == "refused":
@@ -40,15 +46,19 @@ class BlobStore:
             return self._trouble(problem)
         if ref.key not in self.blobs:
             return "refused"
-        data = self.blobs[ref.key]
+        data = begun + self.blobs[ref.key][len(begun) :]
         if self._world.chance(self.weather.damage):
+            self._trouble("damaged")
             data = b"damaged" + data
-        return data if blob_ref(data) == ref or not checks else self._trouble("damaged")
+        return data if not checks or blob_ref(data) == ref else "damaged"
 
     def put(self, grant: Grant, data: bytes) -> FetchProblem | None:
         """Write as a device does; what is there already stays."""
         if (problem := self._problem(grant)) is not None:
             return self._trouble(problem)
+        if self._world.chance(self.weather.cut_upload):
+            self.cut_off(grant, data)
+            return self._trouble("unreachable")
         if grant.key in self.blobs:
             return None
         self.adopt(grant.key, data)
@@ -59,6 +69,12 @@ class BlobStore:
             else:
                 self.blobs[grant.key] = b"rotten" + data
         return None
+
+    def cut_off(self, grant: Grant, data: bytes) -> None:
+        """See an upload end in the middle: a store keeps nothing of it, a rotten one half."""
+        if self.weather.keeps_halves and grant.key not in self.blobs:
+            self.troubles += 1
+            self.adopt(grant.key, data[: len(data) // 2])
 
     def adopt(self, key: str, data: bytes) -> None:
         """Store bytes under a key; that they are there already starts their time anew."""
@@ -87,7 +103,7 @@ class BlobStore:
     def _problem(self, grant: Grant) -> FetchProblem | None:
         if self._world.chance(self.weather.unreachable):
             return "unreachable"
-        until = float(parse_qs(urlsplit(grant.url).query)["until"][0])
+        until = float(grant.url.rpartition("=")[2])
         if until < self._world.now or self._world.chance(self.weather.refusal):
             return "refused"
         return None

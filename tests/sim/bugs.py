@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from sim.parts import SOUND, Parts
+from sim.parts import SOUND, GatewayStep, Parts, in_one_commit
+from sim.process import Commit
 from windflower.core.device_effects import (
     Beat,
     Drop,
@@ -22,7 +23,7 @@ from windflower.core.device_effects import Effect as DeviceEffect
 from windflower.core.duty import Duty, Kept, _Task
 from windflower.core.exchange import Exchanges, _Batch, _Exchange
 from windflower.core.gateway_effects import Effect as GatewayEffect
-from windflower.core.gateway_effects import RecordCommands, RecordMissing, RecordReply, Settle, Tell
+from windflower.core.gateway_effects import RecordMissing, RecordReply, Send, Settle, Tell
 from windflower.core.policy import Terms
 from windflower.core.roster import Roster
 from windflower.wire.blobs import Grant
@@ -49,12 +50,27 @@ def _later(effects: Iterable[E], kinds: type[E] | tuple[type[E], ...]) -> list[E
 # ------------------------------------------------------------------------------ the gateway
 
 
-def _acknowledge_first(effects: Iterable[GatewayEffect]) -> list[GatewayEffect]:
-    return _later(effects, (RecordReply,))
+def _say_first(
+    batch: Iterable[GatewayStep], kinds: type | tuple[type, ...]
+) -> list[GatewayStep | Commit[GatewayStep]]:
+    """Do some things before the commit that they rest on."""
+    steps = in_one_commit(batch)
+    said = [e for e in steps if isinstance(e, kinds)]
+    return [*said, *(e for e in steps if not isinstance(e, kinds))]
 
 
-def _send_first(effects: Iterable[GatewayEffect]) -> list[GatewayEffect]:
-    return _later(effects, (RecordCommands, RecordMissing))
+def _acknowledge_first(
+    batch: Iterable[GatewayStep],
+) -> list[GatewayStep | Commit[GatewayStep]]:
+    return _say_first(batch, Tell)
+
+
+def _send_first(batch: Iterable[GatewayStep]) -> list[GatewayStep | Commit[GatewayStep]]:
+    return _say_first(batch, Send)
+
+
+def _tell_runs_first(batch: Iterable[GatewayStep]) -> list[GatewayStep | Commit[GatewayStep]]:
+    return _say_first(batch, Settle)
 
 
 def _renew_nothing(effects: Iterable[GatewayEffect]) -> list[GatewayEffect]:
@@ -367,11 +383,16 @@ def _device(duty: type[Duty]) -> Parts:
 BUGS: Final = {
     "acknowledge-first": Bug(
         "a reply is acknowledged before it is recorded",
-        replace(SOUND, gateway_filter=_acknowledge_first),
+        replace(SOUND, gateway_steps=_acknowledge_first),
     ),
     "send-first": Bug(
-        "a command is sent before it is recorded", replace(SOUND, gateway_filter=_send_first)
+        "a command is sent before it is recorded", replace(SOUND, gateway_steps=_send_first)
     ),
+    "tell-runs-first": Bug(
+        "a run learns of a reply before it is recorded",
+        replace(SOUND, gateway_steps=_tell_runs_first),
+    ),
+    "torn-cache": Bug("a torn file in the cache is used", replace(SOUND, checks_cache=False)),
     "overtaken-records": Bug(
         "records are written in the background", replace(SOUND, waits_for_records=False)
     ),

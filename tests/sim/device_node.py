@@ -1,13 +1,16 @@
 """A device: a disk, the real `Duty`, a worker, a link."""
 
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from sim.app import Result, first_state, work
 from sim.codec import Parcel
+from sim.disk import Disk
 from sim.network import GATEWAY, Link
 from sim.place import Place
-from sim.process import Process
+from sim.process import Commit, Process, neighbours
 from sim.world import Violation, Word
 from windflower.core.device_effects import (
     STORING,
@@ -27,46 +30,27 @@ from windflower.core.device_effects import (
     Upload,
     Work,
 )
-from windflower.core.duty import STARTS, Kept, heartbeat_of
+from windflower.core.duty import STARTS, heartbeat_of
 from windflower.core.events import Event, MessageRefused
 from windflower.core.retention import unneeded
+from windflower.wire.blobs import BlobRef, Grant
 from windflower.wire.messages import Command, Control, Heartbeat, Reply
 
 _SOON_S: Final = 0.001
 
 
-@dataclass(slots=True)
-class Row:
-    """What the disk holds of one command."""
+_TORN: Final = 0.3
+"""How likely a power loss tears what was brought to the cache last."""
 
-    command: Command
-    reply: Reply | None = None
-    pack: bytes | None = None
-    is_acknowledged: bool = False
-    starts: int = 0
-    cancelled_by: int | None = None
+_ENDING: Final = (Forget, Drop, ForgetBelow)
 
 
-@dataclass(slots=True)
-class Disk:
-    """What outlives a crash."""
-
-    rows: dict[str, Row] = field(default_factory=dict)
-    states: dict[str, str] = field(default_factory=dict)
-    blobs: dict[str, bytes] = field(default_factory=dict)
-    floor: int = 0
-
-    def first_unanswered(self) -> Row | None:
-        """Return what the device would begin with."""
-        waiting = (r for r in self.rows.values() if r.reply is None and not r.is_acknowledged)
-        return next(waiting, None)
-
-    def is_clear(self) -> bool:
-        """Whether nothing is owed to the gateway."""
-        return all(row.is_acknowledged for row in self.rows.values())
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """Drop blobs that no command needs, as an agent does when commands have ended."""
 
 
-class DeviceNode(Process[Effect]):
+class DeviceNode(Process[Effect | Trim]):
     """Carries out what `Duty` decides."""
 
     def __init__(self, place: Place, name: str) -> None:
@@ -82,6 +66,8 @@ class DeviceNode(Process[Effect]):
         self._wake_at = float("inf")
         self._job = 0
         self._results: dict[str, Result] = {}
+        self._inputs: deque[Callable[[float], list[Effect]]] = deque()
+        self._moving: dict[str, Fetch | Upload] = {}
 
     # -------------------------------------------------------------------------------- lives
 
@@ -92,20 +78,21 @@ class DeviceNode(Process[Effect]):
         self.is_alive = True
         if self.place.parts.counts_boots and (first := self.disk.first_unanswered()) is not None:
             first.starts += 1
-        self._results = {}
+        self._results, self._moving = {}, {}
+        self._inputs.clear()
         self._wake_at = float("inf")
         self._set_clock()
         self._duty = self.place.parts.duty(self.name, interval_s=self.place.heartbeat_s)
         self.world.note(self.name, "boots for the", str(self.life + 1), "time")
+        if self.place.parts.checks_cache:
+            self._drop(self.disk.torn_blobs())
         will = self.place.codec.write(self._heartbeat(Beat("gone", None, (), (), ())))
         self.link.start(will=will)
-        remembers = self.place.parts.remembers_done
-        kept = [
-            Kept(r.command, r.reply, r.is_acknowledged, r.starts, r.cancelled_by)
-            for r in self.disk.rows.values()
-            if remembers or not r.is_acknowledged
-        ]
-        self._take(self._duty.restore(kept, floor=self.disk.floor, now=self._clock()))
+        kept, floor = (
+            self.disk.kept(remembers_done=self.place.parts.remembers_done),
+            self.disk.floor,
+        )
+        self._take(lambda now: self._duty.restore(kept, floor=floor, now=now))
 
     def crash(self) -> None:
         """Lose power."""
@@ -116,6 +103,7 @@ class DeviceNode(Process[Effect]):
         if self.is_alive and not self._is_unlucky():
             self.world.note(self.name, "loses power for", outage_s, "s")
             self.die()
+            self._tear()
             self.place.oracle.crashed(self.name)
             self.link.stop()
             self.world.after(outage_s, self.start)
@@ -129,11 +117,30 @@ class DeviceNode(Process[Effect]):
         if not self.place.spares_the_unlucky:
             return False
         # What is being written may be durable after the crash.
-        counting = self._writing.id if isinstance(self._writing, KeepStart) else None
+        counting = {e.id for e in self.unwritten() if isinstance(e, KeepStart)}
         return any(
-            row.reply is None and row.starts + (id_ == counting) >= STARTS
+            row.reply is None and row.starts + (id_ in counting) >= STARTS
             for id_, row in self.disk.rows.items()
         )
+
+    def _tear(self) -> None:
+        """Leave of each transfer what the power loss left, and what was not synced perhaps torn."""
+        store = self.place.blobs
+        for effect in self._moving.values():
+            if isinstance(effect, Upload):
+                store.cut_off(effect.grant, self.disk.rows[effect.reply.id].pack or b"")
+                continue
+            missing = [ref for ref in effect.blobs if ref.digest not in self.disk.blobs]
+            for ref in missing[:1]:
+                self.disk.torn[ref.digest] = self._torn(store.blobs.get(ref.key, b""))
+        newest = next(reversed(self.disk.blobs), None)
+        if newest is not None and self.world.chance(_TORN):
+            self.disk.blobs[newest] = self._torn(self.disk.blobs[newest])
+
+    def _torn(self, data: bytes) -> bytes:
+        """Return a beginning, whose last block may not be what was written."""
+        whole = self.world.random.randrange(len(data) + 1)
+        return data[:whole] + bytes(self.world.random.choice((0, 0, 4)))
 
     def _set_clock(self) -> None:
         self._boot_at = self.world.now
@@ -146,13 +153,22 @@ class DeviceNode(Process[Effect]):
 
     # ------------------------------------------------------------------------------- inputs
 
-    def _take(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            if isinstance(effect, Drop):
-                self.place.oracle.cancelled(self.name, effect.ids, effect.epoch)
-        self.enact(self.place.parts.device_filter(effects))
-        if self.is_alive:
+    def _take(self, ask: Callable[[float], list[Effect]]) -> None:
+        """Take an input: the duty is asked once all is done that it said before."""
+        self._inputs.append(ask)
+        self.carry_on()
+
+    def next_steps(self) -> list[Effect | Trim | Commit[Effect | Trim]] | None:
+        """Ask the duty about the next input."""
+        if not self._inputs:
             self._plan_to_wake()
+            return None
+        effects = self.place.parts.device_filter(self._inputs.popleft()(self._clock()))
+        steps: list[Effect | Trim | Commit[Effect | Trim]]
+        steps = neighbours(effects, STORING, between=Note)
+        if any(isinstance(effect, _ENDING) for effect in effects):
+            steps.append(Trim())
+        return steps
 
     def _plan_to_wake(self) -> None:
         delay_s = max(self._duty.next_wake() - self._clock(), 0.0) / self._clock_pace
@@ -164,11 +180,12 @@ class DeviceNode(Process[Effect]):
     def _wake(self, planned_at: float) -> None:
         if planned_at == self._wake_at:
             self._wake_at = float("inf")
-            self._take(self._duty.tick(self._clock()))
+            if self.is_idle:
+                self._take(self._duty.tick)
 
     def _came_up(self) -> None:
         self.world.note(self.name, "is connected")
-        self._take(self._duty.connected(self._clock()))
+        self._take(self._duty.connected)
 
     def _receive(self, kind: str, parcel: Parcel) -> None:
         message, grants = self.place.codec.open(parcel)
@@ -176,22 +193,29 @@ class DeviceNode(Process[Effect]):
         if isinstance(message, Control) and message.boot == self._boot():
             raise Violation("alone", f"{self.name} is told to stop, and there is no other")
         if isinstance(message, Command):
-            self.place.oracle.command_heard(self.name, message)
-            self._take(self._duty.ordered(message, grants, self._clock()))
+            self._take(lambda now: self._ordered(message, grants, now))
         else:
-            self._take(self._duty.controlled(message, grants, self._clock()))
+            self._take(lambda now: self._controlled(message, grants, now))
+
+    def _ordered(self, command: Command, grants: tuple[Grant, ...], now: float) -> list[Effect]:
+        self.place.oracle.command_heard(self.name, command)
+        return self._duty.ordered(command, grants, now)
+
+    def _controlled(self, control: Control, grants: tuple[Grant, ...], now: float) -> list[Effect]:
+        effects = self._duty.controlled(control, grants, now)
+        for effect in effects:
+            if isinstance(effect, Drop):
+                self.place.oracle.cancelled(self.name, effect.ids, effect.epoch)
+        return effects
 
     # ------------------------------------------------------------------------------ records
 
-    def is_record(self, effect: Effect) -> bool:
-        return isinstance(effect, STORING)
-
-    def write(self, effect: Effect) -> None:
-        match effect:
+    def write(self, record: Effect | Trim) -> None:
+        match record:
             case KeepCommand(command):
                 self.world.note(self.name, "keeps", command.method, command.id)
                 self.place.oracle.command_kept(self.name, command, floor=self.disk.floor)
-                self._write_command(command)
+                self.disk.keep_command(command)
             case KeepReply(reply, _):
                 self._write_reply(reply)
             case KeepStart(id_) if id_ in self.disk.rows:
@@ -206,13 +230,7 @@ class DeviceNode(Process[Effect]):
             case ForgetBelow(number):
                 self._write_floor(number)
             case _:
-                raise AssertionError(effect)
-
-    def _write_command(self, command: Command) -> None:
-        row = self.disk.rows.get(command.id)
-        is_revived = row is not None and row.cancelled_by is not None
-        if row is None or (is_revived and (row.cancelled_by or 0) < command.epoch):
-            self.disk.rows[command.id] = Row(command)
+                raise AssertionError(record)
 
     def _write_reply(self, reply: Reply) -> None:
         self.world.note(self.name, "keeps its reply", reply.id)
@@ -237,33 +255,25 @@ class DeviceNode(Process[Effect]):
             self.place.oracle.forgotten(self.name, ids)
         else:
             self.place.oracle.dropped(self.name, ids, cancelled_by)
-        for id_ in ids:
-            row = self.disk.rows[id_]
-            row.is_acknowledged, row.reply, row.pack = True, None, None
-            row.cancelled_by = cancelled_by
-        self._trim()
+        self.disk.forget(ids, cancelled_by)
 
     def _write_floor(self, number: int) -> None:
         self.world.note(self.name, "forgets the runs below", str(number))
         self.place.oracle.floor_raised(self.name, number)
-        over = {r.command.run for r in self.disk.rows.values() if r.command.number < number}
-        self.disk.floor = number
-        self.disk.rows = {i: r for i, r in self.disk.rows.items() if r.command.run not in over}
-        self.disk.states = {run: s for run, s in self.disk.states.items() if run not in over}
-        self._trim()
+        self.disk.forget_below(number)
 
     # ------------------------------------------------------------------------------ effects
 
-    def carry_out(self, effect: Effect) -> None:
+    def carry_out(self, effect: Effect | Trim) -> None:
         match effect:
             case Work(command):
                 self._begin(command)
             case StopWork():
                 self._job += 1
-            case Fetch():
-                self.later(self.world.between(0.02, 3.0), self._fetch, effect)
-            case Upload():
-                self.later(self.world.between(0.02, 3.0), self._upload, effect)
+            case Trim():
+                self._trim()
+            case Fetch() | Upload():
+                self._move(effect)
             case Publish(reply):
                 self._publish(reply)
             case Beat():
@@ -272,6 +282,15 @@ class DeviceNode(Process[Effect]):
                 self._note(event)
             case _:
                 raise AssertionError(effect)
+
+    def _move(self, effect: Fetch | Upload) -> None:
+        moves_s = self.world.between(0.02, 3.0)
+        if isinstance(effect, Fetch):
+            self._moving[effect.id] = effect
+            self.later(moves_s, self._fetch, effect)
+        else:
+            self._moving[effect.reply.id] = effect
+            self.later(moves_s, self._upload, effect)
 
     def _note(self, event: Event) -> None:
         if isinstance(event, MessageRefused):
@@ -327,8 +346,10 @@ class DeviceNode(Process[Effect]):
         return data
 
     def _trim(self) -> None:
-        """Drop blobs that no command needs, as an agent does when commands end."""
-        for digest in unneeded(list(self.disk.blobs), self._duty.needed()):
+        self._drop(unneeded(list(self.disk.blobs), self._duty.needed()))
+
+    def _drop(self, digests: list[str]) -> None:
+        for digest in digests:
             del self.disk.blobs[digest]
 
     def _end(self, job: int, id_: str, result: Result, worked_s: float) -> None:
@@ -336,38 +357,46 @@ class DeviceNode(Process[Effect]):
             return
         self.place.oracle.computed(id_, result.answer)
         self._results[id_] = result
-        now = self._clock()
-        self._take(self._duty.worked(id_, result.content, worked_s=worked_s, now=now))
+        self._take(lambda now: self._duty.worked(id_, result.content, worked_s=worked_s, now=now))
 
     def _fetch(self, effect: Fetch) -> None:
+        self._moving.pop(effect.id, None)
         for ref in effect.blobs:
-            if ref.digest in self.disk.blobs:
-                continue
-            got = self.place.blobs.get(ref, effect.grants, checks=self.place.parts.checks_downloads)
-            if got == "refused" and ref.key not in self.place.blobs.blobs:
-                self.place.oracle.found_gone(effect.id, ref.key)
-            if isinstance(got, str):
-                self._fetch_failed(effect.id, got)
+            if ref.digest not in self.disk.blobs and (problem := self._fetch_one(effect, ref)):
+                self._fetch_failed(effect.id, problem)
                 return
+        self._take(lambda now: self._duty.fetched(effect.id, now))
+
+    def _fetch_one(self, effect: Fetch, ref: BlobRef) -> FetchProblem | None:
+        """Download a blob, going on where an earlier download was cut."""
+        begun = self.disk.torn.get(ref.digest, b"")
+        checks = self.place.parts.checks_downloads
+        got = self.place.blobs.get(ref, effect.grants, begun=begun, checks=checks)
+        if got == "refused" and ref.key not in self.place.blobs.blobs:
+            self.place.oracle.found_gone(effect.id, ref.key)
+        if isinstance(got, bytes):
             self.disk.blobs[ref.digest] = got
-        self._take(self._duty.fetched(effect.id, self._clock()))
+        if isinstance(got, bytes) or (got == "damaged" and self.place.parts.drops_damaged):
+            self.disk.torn.pop(ref.digest, None)
+        return None if isinstance(got, bytes) else got
 
     def _fetch_failed(self, id_: str, problem: FetchProblem) -> None:
         self.world.note(self.name, "cannot download for", id_, problem)
         self.place.oracle.fetch_failed(id_, problem)
-        self._take(self._duty.fetch_failed(id_, problem, self._clock()))
+        self._take(lambda now: self._duty.fetch_failed(id_, problem, now))
 
     def _upload(self, effect: Upload) -> None:
         id_ = effect.reply.id
+        self._moving.pop(id_, None)
         row = self.disk.rows.get(id_)
         if row is None or row.pack is None:
             return
         problem = self.place.blobs.put(effect.grant, row.pack)
         self.world.note(self.name, "uploads", id_, problem or "done")
         if problem is None:
-            self._take(self._duty.uploaded(id_, self._clock()))
+            self._take(lambda now: self._duty.uploaded(id_, now))
         else:
-            self._take(self._duty.upload_failed(id_, problem, self._clock()))
+            self._take(lambda now: self._duty.upload_failed(id_, problem, now))
 
 
 def _short(message: Command | Control) -> tuple[Word, ...]:

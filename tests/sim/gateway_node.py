@@ -16,14 +16,14 @@ from sim.app import (
     told_by,
 )
 from sim.codec import Parcel
+from sim.journal import Asked, Journal, KeepPresence, RunRow
 from sim.network import GATEWAY, Link
 from sim.place import Place
-from sim.process import Process
+from sim.process import Commit, Process
 from sim.world import Violation
 from sim.zombie import Zombie
 from windflower.core.events import DeviceLost, MessageRefused, ReplyLate
 from windflower.core.gateway_effects import (
-    RECORDS,
     Effect,
     Hold,
     Inspect,
@@ -36,58 +36,24 @@ from windflower.core.gateway_effects import (
     Settle,
     Tell,
 )
-from windflower.core.policy import Terms
-from windflower.core.retention import DAY_S, PastRun, Retention, keys_answered, keys_asked, outlived
-from windflower.core.roster import MISSED_BEATS, Presence
+from windflower.core.retention import DAY_S, PastRun, Retention, outlived
 from windflower.wire.blobs import Grant
-from windflower.wire.messages import Command, Control, Failure, Reply
+from windflower.wire.messages import Command, Control, Failure, Heartbeat, Reply
+
+Step = Effect | KeepPresence
 
 _SOON_S: Final = 0.001
+_TOGETHER_S: Final = 0.1
+"""When to judge next is thought over once for all that is heard within this."""
+
+_DAWN_S: Final = 1e6
+"""What the gateway's clock shows when the world begins: no time of it is negative."""
+
 _KEPT_S: Final = 120.0
 """What a finished run rests on is kept for so long."""
 
 _AWAY_S: Final = 20.0
 """A run that was cut off is started again after this, at most."""
-
-
-@dataclass(slots=True)
-class RunRow:
-    """What the journal holds of one run."""
-
-    plan: Plan
-    number: int
-    epoch: int
-    is_over: bool = False
-    ended_at: float = 0.0
-    is_forgotten: bool = False
-
-
-@dataclass(slots=True)
-class Asked:
-    """What the journal holds of one command."""
-
-    command: Command
-    batch: str
-    terms: Terms
-    asked_at: float
-
-
-@dataclass(slots=True)
-class Journal:
-    """What outlives a crash."""
-
-    runs: dict[str, RunRow] = field(default_factory=dict)
-    asked: dict[str, Asked] = field(default_factory=dict)
-    outcomes: dict[str, str] = field(default_factory=dict)
-    replies: dict[str, Reply] = field(default_factory=dict)
-    answered: set[str] = field(default_factory=set)
-    good: set[str] = field(default_factory=set)
-    presences: tuple[Presence, ...] = ()
-    last_epoch: int = 0
-
-    def is_open(self, id_: str) -> bool:
-        """Whether an exchange waits for its reply."""
-        return id_ not in self.outcomes and not self.runs[self.asked[id_].command.run].is_over
 
 
 @dataclass(slots=True)
@@ -99,7 +65,7 @@ class Execution:
     waits_for: dict[Question, str] = field(default_factory=dict)
 
 
-class GatewayNode(Process[Effect]):
+class GatewayNode(Process[Step]):
     """Carries out what `Exchanges` decides, and lets runs ask."""
 
     def __init__(self, place: Place) -> None:
@@ -117,7 +83,14 @@ class GatewayNode(Process[Effect]):
         self.executions: dict[str, Execution] = {}
         self._roster = place.parts.roster()
         self._exchanges = place.parts.exchanges(self._roster)
+        self._pending: list[Step] = []
         self._wake_at = float("inf")
+        self._is_thinking = False
+        self._ahead_s = _DAWN_S
+
+    def clock(self) -> float:
+        """Return the gateway's own time, which is right now and then."""
+        return self.world.now + self._ahead_s
 
     # -------------------------------------------------------------------------------- lives
 
@@ -127,18 +100,20 @@ class GatewayNode(Process[Effect]):
             return
         self.is_alive = True
         self.executions = {}
-        self._wake_at = float("inf")
-        self._roster = self.place.parts.roster(self._remembered())
+        self._pending = []
+        self._wake_at, self._is_thinking = float("inf"), False
+        self._ahead_s = _DAWN_S + self.world.between(-1.0, 1.0) * self.place.weather.clock_jump_s
+        # Nobody is online until heard.
+        known = (replace(p, is_online=False) for p in self.journal.presences.values())
+        self._roster = self.place.parts.roster(known)
         self._exchanges = self.place.parts.exchanges(self._roster)
         self.world.note("gateway", "starts for the", str(self.life + 1), "time")
         self._next_epoch()
         for row in self.journal.runs.values():
             if not row.is_over:
                 self._open(row)
-        for id_, asked in sorted(
-            self.journal.asked.items(), key=lambda item: not self.journal.is_open(item[0])
-        ):
-            self._restore(id_, asked)
+        for asked in self.journal.open_first():
+            self._restore(asked.command.id, asked)
         self._plan_to_wake()
         self.link.start()
         for row in self.journal.runs.values():
@@ -155,7 +130,7 @@ class GatewayNode(Process[Effect]):
                 id_,
                 run=asked.command.run,
                 batch=asked.batch,
-                is_answered=id_ in self.journal.answered,
+                is_answered=id_ in self.journal.replies,
                 is_good=id_ in self.journal.good,
             )
 
@@ -163,8 +138,7 @@ class GatewayNode(Process[Effect]):
         """Lose power."""
         outage_s = self.world.between(0.5, self.place.weather.longest_outage_s)
         self.world.note("gateway", "loses power for", outage_s, "s")
-        leftover, exchanges = list(self.effects), self._exchanges
-        self.journal.presences = tuple(self._roster.freshest())
+        leftover, exchanges = self._leftover(), self._exchanges
         self.die()
         self.link.stop()
         self.world.after(outage_s, self.start)
@@ -172,10 +146,10 @@ class GatewayNode(Process[Effect]):
             zombie, awake_s = Zombie(self.place, exchanges, leftover), self.world.between(1.0, 90.0)
             self.world.after(self.world.between(1.0, 200.0), zombie.wake, awake_s)
 
-    def _remembered(self) -> list[Presence]:
-        """Return who was online, with the time of a first heartbeat: while away we were deaf."""
-        overdue_at = self.world.now + MISSED_BEATS * self.place.heartbeat_s
-        return [replace(p, overdue_at=overdue_at) for p in self.journal.presences]
+    def _leftover(self) -> list[Step | Commit[Step]]:
+        """Return what is not done yet, in its order."""
+        writing = [] if self._writing is None else [self._writing]
+        return [*writing, *self.steps, *self.place.parts.gateway_steps(self._pending)]
 
     def loses_power(self) -> bool:
         return self.world.chance(self.place.weather.gateway_power_loss)
@@ -219,7 +193,7 @@ class GatewayNode(Process[Effect]):
 
     def _is_open(self, id_: str) -> bool:
         """Whether an exchange is open, on the disk and in what is being written."""
-        for effect in (*self.effects, self._writing):
+        for effect in (*self.unwritten(), *self._pending):
             if isinstance(effect, RecordReply) and effect.reply.id == id_:
                 return False
             if isinstance(effect, RecordMissing) and effect.command.id == id_:
@@ -251,7 +225,7 @@ class GatewayNode(Process[Effect]):
     def _ask(self, execution: Execution, questions: tuple[Question, ...]) -> None:
         plan = execution.plan
         row = self.journal.runs[plan.run]
-        now = self.world.now
+        now = self.clock()
         deadline = now + plan.timeout_s
         commands: dict[Question, Command] = {}
         for question in questions:
@@ -265,21 +239,21 @@ class GatewayNode(Process[Effect]):
             terms=plan.policy.terms(len(commands), now=now, patience_s=plan.timeout_s),
             now=now,
         )
-        self._check_deadline(execution, effects)
+        self._check_deadline(execution, effects, now)
         self._take(effects)
         self.later(0.0, self._look, execution)
 
-    def _check_deadline(self, execution: Execution, effects: list[Effect]) -> None:
+    def _check_deadline(self, execution: Execution, effects: list[Effect], now: float) -> None:
         """Every wait has a deadline: what was held past one is waited for on new terms."""
         renewed = {e.batch for e in effects if isinstance(e, RecordTerms)}
         asked = [self.journal.asked.get(id_) for id_ in execution.waits_for.values()]
         for row in asked:
             if row is not None and self._is_open(row.command.id):
                 is_renewed = row.batch in renewed
-                self.place.oracle.waited_for(row.command, row.terms, is_renewed=is_renewed)
+                self.place.oracle.waited_for(row.command, row.terms, is_renewed=is_renewed, now=now)
 
     def _spell(self, row: RunRow, question: Question, deadline: float) -> Command:
-        now = self.world.now
+        now = self.clock()
         return command_of(
             row.plan,
             question,
@@ -329,24 +303,11 @@ class GatewayNode(Process[Effect]):
         ended = [
             PastRun(r.plan.run, r.ended_at, 0) for r in rows if r.is_over and not r.is_forgotten
         ]
-        for run in outlived(ended, Retention(days=_KEPT_S / DAY_S), now=self.world.now):
+        for run in outlived(ended, Retention(days=_KEPT_S / DAY_S), now=self.clock()):
             self.journal.runs[run].is_forgotten = True
         self.world.note("gateway", "cleans up")
-        self.place.blobs.sweep(self.live_keys(), older_than_s=self.place.parts.orphaned_s)
-
-    def live_keys(self) -> frozenset[str]:
-        """Return the keys of the blobs that open exchanges and runs not forgotten need."""
-        keys: set[str] = set()
-        for id_, asked in self.journal.asked.items():
-            is_settled = id_ in self.journal.outcomes
-            if self.place.parts.sweeps == "settled" and not is_settled:
-                continue
-            run = self.journal.runs[asked.command.run]
-            if id_ in self.journal.replies and not run.is_forgotten:
-                keys |= keys_answered(self.journal.replies[id_])
-            elif not is_settled and not run.is_over:
-                keys |= keys_asked(asked.command)
-        return frozenset(keys)
+        live = self.journal.live_keys(with_open=self.place.parts.sweeps != "settled")
+        self.place.blobs.sweep(live, older_than_s=self.place.parts.orphaned_s)
 
     def _ask_if_alive(self, execution: Execution, questions: tuple[Question, ...]) -> None:
         if self.executions.get(execution.plan.run) is execution:
@@ -355,10 +316,10 @@ class GatewayNode(Process[Effect]):
     def _end(self, plan: Plan, model: str | None) -> None:
         self.world.note(plan.run, "ends with", model or "nothing")
         self.journal.runs[plan.run].is_over = True
-        self.journal.runs[plan.run].ended_at = self.world.now
+        self.journal.runs[plan.run].ended_at = self.clock()
         self.executions.pop(plan.run, None)
         self.place.oracle.run_ended(plan, model, self.place.states_of(plan.run))
-        self._take(self._exchanges.end_run(plan.run, self.world.now))
+        self._take(self._exchanges.end_run(plan.run, self.clock()))
 
     # ------------------------------------------------------------------------------- inputs
 
@@ -366,15 +327,30 @@ class GatewayNode(Process[Effect]):
         for effect in effects:
             if isinstance(effect, RecordMissing):
                 self._check_silence(effect.command, effect.failure)
-        self.enact(self.place.parts.gateway_filter(effects))
-        if self.is_alive:
-            self._plan_to_wake()
+        self._pending += self.place.parts.gateway_filter(effects)
+        self.carry_on()
+        if self.is_alive and not self._is_thinking:
+            self._is_thinking = True
+            self.later(_TOGETHER_S, self._plan_to_wake)
+
+    def next_steps(self) -> list[Step | Commit[Step]] | None:
+        """Take all that gathered while the last batch was carried out."""
+        if not self._pending:
+            return None
+        batch, self._pending = self._pending, []
+        return self.place.parts.gateway_steps(batch)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every step was taken, and nothing waits."""
+        return super().is_idle and not self._pending
 
     def _plan_to_wake(self) -> None:
+        self._is_thinking = False
         next_wake = self._exchanges.next_wake()
         if next_wake is None:
             return
-        wake_at = max(next_wake, self.world.now + _SOON_S)
+        wake_at = max(next_wake - self._ahead_s, self.world.now + _SOON_S)
         if self._wake_at <= self.world.now or wake_at < self._wake_at:
             self._wake_at = wake_at
             self.later(wake_at - self.world.now, self._wake, wake_at)
@@ -382,11 +358,11 @@ class GatewayNode(Process[Effect]):
     def _wake(self, planned_at: float) -> None:
         if planned_at == self._wake_at:
             self._wake_at = float("inf")
-            self._take(self._exchanges.tick(self.world.now))
+            self._take(self._exchanges.tick(self.clock()))
 
     def _came_up(self) -> None:
         self.world.note("gateway", "is connected")
-        self._take(self._exchanges.connected(self.world.now))
+        self._take(self._exchanges.connected(self.clock()))
 
     def _went_down(self) -> None:
         self.world.note("gateway", "is disconnected")
@@ -395,45 +371,56 @@ class GatewayNode(Process[Effect]):
     def _receive(self, kind: str, parcel: Parcel) -> None:
         codec = self.place.codec
         if kind == "kept heartbeat":
-            self._take(self._exchanges.named(codec.heartbeat(parcel), self.world.now))
+            heartbeat = codec.heartbeat(parcel)
+            self._take(self._exchanges.named(heartbeat, self.clock()))
+            self._keep_presence(heartbeat)
         elif kind == "heartbeat":
             heartbeat = codec.heartbeat(parcel)
             self.world.note("gateway", "hears of", heartbeat.client, heartbeat.cause)
-            self._take(self._exchanges.heard(heartbeat, self.world.now))
+            self._take(self._exchanges.heard(heartbeat, self.clock()))
+            self._keep_presence(heartbeat)
         else:
             reply = codec.reply(parcel)
             self.world.note("gateway", "hears from", reply.client, reply.id)
-            self._take(self._exchanges.replied(reply, self.world.now))
+            self._take(self._exchanges.replied(reply, self.clock()))
+
+    def _keep_presence(self, heartbeat: Heartbeat) -> None:
+        """Journal a presence that says something new; when it was heard need not be exact."""
+        presence = self._roster.get(heartbeat.client)
+        before = self.journal.presences.get(heartbeat.client)
+        if presence is None or not self.is_alive:
+            return
+        is_known = before is not None and (before.boot, before.is_online) == (
+            presence.boot,
+            presence.is_online,
+        )
+        age_s = presence.heard_at - before.heard_at if before is not None else 0.0
+        if not is_known or not 0 <= age_s < presence.interval_s / 2:
+            self._pending.append(KeepPresence(presence))
+            self.carry_on()
 
     # ------------------------------------------------------------------------------ records
 
-    def is_record(self, effect: Effect) -> bool:
-        return isinstance(effect, RECORDS)
-
-    def write(self, effect: Effect) -> None:
-        match effect:
+    def write(self, record: Step) -> None:
+        match record:
             case RecordCommands(commands, batch, terms):
                 for command in commands:
                     self.place.oracle.command_recorded(command, batch, terms)
-                    self.journal.asked[command.id] = Asked(command, batch, terms, self.world.now)
+                    self.journal.asked[command.id] = Asked(command, batch, terms, self.clock())
             case RecordTerms(batch, terms):
-                self._write_terms(batch, terms)
+                self.journal.renew(batch, terms)
             case RecordReply(reply):
                 outcome = reply_text(reply, self.place.blobs.blobs)
                 self._write_outcome(reply.id, outcome, reply)
-                self.journal.answered.add(reply.id)
                 self.journal.replies[reply.id] = reply
                 if reply.failure is None:
                     self.journal.good.add(reply.id)
             case RecordMissing(command, failure):
                 self._write_outcome(command.id, failure_text(failure), None)
+            case KeepPresence(presence):
+                self.journal.presences[presence.device] = presence
             case _:
-                raise AssertionError(effect)
-
-    def _write_terms(self, batch: str, terms: Terms) -> None:
-        for asked in self.journal.asked.values():
-            if asked.batch == batch:
-                asked.terms = terms
+                raise AssertionError(record)
 
     def _check_silence(self, command: Command, failure: Failure) -> None:
         """Whoever says that a device is silent must have listened."""
@@ -455,7 +442,7 @@ class GatewayNode(Process[Effect]):
 
     # ------------------------------------------------------------------------------ effects
 
-    def carry_out(self, effect: Effect) -> None:
+    def carry_out(self, effect: Step) -> None:
         match effect:
             case Send(command):
                 self._send(command)
@@ -505,7 +492,7 @@ class GatewayNode(Process[Effect]):
         is_sound = self.place.blobs.is_sound(reply.path, reply.content.pack)
         is_sound = is_sound or not self.place.parts.inspects
         self.world.note("gateway", "finds", reply.id, "sound" if is_sound else "unsound")
-        self._take(self._exchanges.inspected(reply, is_sound=is_sound, now=self.world.now))
+        self._take(self._exchanges.inspected(reply, is_sound=is_sound, now=self.clock()))
 
     def _settle(self, id_: str) -> None:
         self.place.oracle.notified(self.life, id_)

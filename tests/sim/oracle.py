@@ -39,6 +39,7 @@ class Oracle:
         self._notified: set[tuple[int, str]] = set()
         # What was seen of the devices.
         self._kept: defaultdict[str, dict[str, Command]] = defaultdict(dict)
+        self._kept_at: dict[str, tuple[Command, float]] = {}
         self._answered: dict[str, tuple[Content, Failure | None]] = {}
         self._forgotten: defaultdict[str, set[str]] = defaultdict(set)
         self._dropped: dict[tuple[str, str], int] = {}
@@ -112,12 +113,13 @@ class Oracle:
         if outcome.startswith(f"failed {MESSAGE_UNAVAILABLE} "):
             has_tried = self._real_fetch_failures[command.id] > 0
             # A device's clock may be a tenth too fast.
-            return has_tried or command.created_at + command.ttl_s * 0.9 < self._world.now
+            kept, kept_at = self._kept_at[command.id]
+            return has_tried or kept_at + kept.ttl_s * 0.9 < self._world.now
         return False
 
-    def waited_for(self, command: Command, terms: Terms, *, is_renewed: bool) -> None:
+    def waited_for(self, command: Command, terms: Terms, *, is_renewed: bool, now: float) -> None:
         """A run that begins again waits for what is open from before."""
-        if terms.deadline <= self._world.now and not is_renewed:
+        if terms.deadline <= now and not is_renewed:
             self._broken("deadline", f"{command.id} is waited for, its deadline has passed")
 
     def given_up(self, command: Command, reason: str, *, listened_s: float, there_s: float) -> None:
@@ -217,6 +219,7 @@ class Oracle:
             self._crashes_when_begun.pop(command.id, None)
             self.revivals += 1
         self._kept[device][command.id] = command
+        self._kept_at[command.id] = command, self._world.now
 
     def start_kept(self, id_: str) -> None:
         """That work begins stands on a device's disk."""

@@ -3,14 +3,25 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from sim.journal import KeepPresence
+from sim.process import Commit, records_first
 from windflower.core.device_effects import Effect as DeviceEffect
 from windflower.core.duty import Duty
 from windflower.core.exchange import Exchanges
+from windflower.core.gateway_effects import RECORDS
 from windflower.core.gateway_effects import Effect as GatewayEffect
 from windflower.core.roster import Roster
 
 GatewayFilter = Callable[[Iterable[GatewayEffect]], list[GatewayEffect]]
 DeviceFilter = Callable[[Iterable[DeviceEffect]], list[DeviceEffect]]
+
+GatewayStep = GatewayEffect | KeepPresence
+GatewaySteps = Callable[[Iterable[GatewayStep]], list[GatewayStep | Commit[GatewayStep]]]
+
+
+def in_one_commit(effects: Iterable[GatewayStep]) -> list[GatewayStep | Commit[GatewayStep]]:
+    """Write all records of a batch together, then do the rest in its order."""
+    return records_first(effects, (*RECORDS, KeepPresence))
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +33,7 @@ class Parts:
         roster: who is there.
         duty: the device's half.
         gateway_filter: applied to the effects of each call of the gateway's half.
+        gateway_steps: in which order a batch of them is carried out, and what shares a commit.
         device_filter: applied to the effects of each call of the device's half.
         waits_for_records: whether later effects wait until a record is durable.
         inspects: whether the gateway looks at blobs.
@@ -34,12 +46,15 @@ class Parts:
             "settled" forgets those that are open, "all" never cleans.
         orphaned_s: a blob to which nothing refers stays for so long.
         checks_downloads: whether a device compares what it fetched with its digest.
+        checks_cache: whether it does so with its cache, after a power loss.
+        drops_damaged: whether it drops the beginning of a download that came to other bytes.
     """
 
     exchanges: type[Exchanges] = Exchanges
     roster: type[Roster] = Roster
     duty: type[Duty] = Duty
     gateway_filter: GatewayFilter = field(default=list)
+    gateway_steps: GatewaySteps = in_one_commit
     device_filter: DeviceFilter = field(default=list)
     waits_for_records: bool = True
     inspects: bool = True
@@ -51,6 +66,8 @@ class Parts:
     sweeps: str = "live"
     orphaned_s: float = 30.0
     checks_downloads: bool = True
+    checks_cache: bool = True
+    drops_damaged: bool = True
 
 
 SOUND = Parts()

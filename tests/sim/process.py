@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from sim.world import Action, World
@@ -10,11 +11,50 @@ from sim.world import Action, World
 E = TypeVar("E")
 
 
+@dataclass(frozen=True, slots=True)
+class Commit(Generic[E]):
+    """Records that become durable together: after a power loss all are there, or none."""
+
+    records: tuple[E, ...]
+
+
+def records_first(effects: Iterable[E], kinds: tuple[type, ...]) -> list[E | Commit[E]]:
+    """Put all that records into one commit before the rest, as a gateway does."""
+    batch = list(effects)
+    records = tuple(e for e in batch if isinstance(e, kinds))
+    if not records:
+        return [*batch]
+    return [Commit(records), *(e for e in batch if not isinstance(e, kinds))]
+
+
+def neighbours(
+    effects: Iterable[E], kinds: tuple[type, ...], *, between: type
+) -> list[E | Commit[E]]:
+    """Put neighbours that store into one commit, as a device does.
+
+    Args:
+        effects: in their order.
+        kinds: what stores.
+        between: what may stand between two that share a commit.
+    """
+    steps: list[E | Commit[E]] = []
+    storing: list[E] = []
+    for effect in effects:
+        if isinstance(effect, kinds):
+            storing.append(effect)
+            continue
+        if storing and not isinstance(effect, between):
+            steps.append(Commit(tuple(storing)))
+            storing = []
+        steps.append(effect)
+    return [*steps, Commit(tuple(storing))] if storing else steps
+
+
 class Process(ABC, Generic[E]):
     """One life after the other on one disk.
 
-    Effects wait in one queue across all inputs: a record that is being written holds up whatever
-    a later input would publish. A power loss while it is written leaves it whole or not at all.
+    What is being committed holds up all that comes later. A power loss meanwhile leaves the commit
+    whole or not at all.
     """
 
     def __init__(self, world: World, name: str, *, waits_for_records: bool) -> None:
@@ -22,18 +62,18 @@ class Process(ABC, Generic[E]):
         self.name = name
         self.life = 0
         self.is_alive = False
-        self.effects: deque[E] = deque()
-        self._writing: E | None = None
+        self.steps: deque[E | Commit[E]] = deque()
+        self._writing: Commit[E] | None = None
         self._waits_for_records = waits_for_records
 
     # ------------------------------------------------------------------------- what differs
 
     @abstractmethod
-    def is_record(self, effect: E) -> bool:
-        """Return whether an effect must be durable before the next begins."""
+    def next_steps(self) -> list[E | Commit[E]] | None:
+        """Return what is to be done next, once all before it is done; None where nothing waits."""
 
     @abstractmethod
-    def write(self, effect: E) -> None:
+    def write(self, record: E) -> None:
         """Make a record durable."""
 
     @abstractmethod
@@ -42,7 +82,7 @@ class Process(ABC, Generic[E]):
 
     @abstractmethod
     def loses_power(self) -> bool:
-        """Return whether the weather strikes before or after an effect."""
+        """Return whether the weather strikes before or after a step."""
 
     @abstractmethod
     def crash(self) -> None:
@@ -58,49 +98,59 @@ class Process(ABC, Generic[E]):
         if self.is_alive and self.life == life:
             action(*given)
 
-    def enact(self, effects: Iterable[E]) -> None:
-        """Put effects behind those that wait, and carry out what can be."""
-        if self.is_alive:
-            self.effects.extend(effects)
-            self._carry_on()
-
     @property
     def is_idle(self) -> bool:
-        """Whether every effect was carried out."""
-        return not self.effects and self._writing is None
+        """Whether every step was taken."""
+        return not self.steps and self._writing is None
+
+    def unwritten(self) -> Iterator[E]:
+        """Yield the records of which nobody knows yet whether they will last."""
+        for step in (self._writing, *self.steps):
+            if isinstance(step, Commit):
+                yield from step.records
 
     def die(self) -> None:
-        """End this life; of a record that was being written chance decides."""
+        """End this life; of a commit that was being written chance decides."""
         if self._writing is not None and self.world.chance(0.5):
-            self.write(self._writing)
+            self._write(self._writing)
         self._writing = None
-        self.effects.clear()
+        self.steps.clear()
         self.is_alive = False
         self.life += 1
 
-    def _carry_on(self) -> None:
+    def carry_on(self) -> None:
+        """Take one step after the other, until one takes time or nothing waits."""
         life = self.life
-        while self.effects and self._writing is None and self.life == life:
-            if self.loses_power():
+        while self.is_alive and self._writing is None and self.life == life:
+            if not self.steps:
+                more = self.next_steps()
+                if more is None:
+                    return
+                self.steps.extend(more)
+            elif self.loses_power():
                 self.crash()
-                return
-            effect = self.effects.popleft()
-            if not self.is_record(effect):
-                self.carry_out(effect)
-            elif self._waits_for_records:
-                self._begin_to_write(effect)
             else:
-                self.later(self._writing_s(), self.write, effect)
+                self._take_step(self.steps.popleft())
 
-    def _begin_to_write(self, effect: E) -> None:
-        self._writing = effect
-        self.later(self._writing_s(), self._written)
+    def _take_step(self, step: E | Commit[E]) -> None:
+        if not isinstance(step, Commit):
+            self.carry_out(step)
+        elif self._waits_for_records:
+            self._writing = step
+            self.later(self._writing_s(), self._written)
+        else:
+            for record in step.records:
+                self.later(self._writing_s(), self.write, record)
 
     def _writing_s(self) -> float:
         return self.world.between(0.001, 0.05)
 
     def _written(self) -> None:
         if self._writing is not None:
-            effect, self._writing = self._writing, None
-            self.write(effect)
-            self._carry_on()
+            commit, self._writing = self._writing, None
+            self._write(commit)
+            self.carry_on()
+
+    def _write(self, commit: Commit[E]) -> None:
+        for record in commit.records:
+            self.write(record)

@@ -35,8 +35,11 @@ class Weather:
         unreachable: the blob store does not answer.
         damage: a download arrives with other bytes.
         rot: a blob that was put is lost or damaged before the gateway looks.
+        cut_upload: an upload ends in the middle.
+        keeps_halves: what is there of it then stays there under its key.
         grant_s: how long grants live.
         cleaning_s: mean seconds between the gateway's cleanings; no fault, but it must do no harm.
+        clock_jump_s: so wrong, at most, is the clock that a gateway finds when it starts.
         clocks_are_wrong: devices' clocks have another date and another pace.
     """
 
@@ -59,9 +62,12 @@ class Weather:
     unreachable: float = 0.0
     damage: float = 0.0
     rot: float = 0.0
+    cut_upload: float = 0.0
+    keeps_halves: bool = False
     grant_s: float = 3600.0
     cleaning_s: float = NEVER
     clocks_are_wrong: bool = False
+    clock_jump_s: float = 0.0
 
     @property
     def is_calm(self) -> bool:
@@ -90,6 +96,7 @@ _STRENGTHS: Final[dict[str, tuple[float, ...]]] = {
     "unreachable": (0.1, 0.5, 0.9),
     "damage": (0.1, 0.5),
     "rot": (0.1, 0.5, 0.9),
+    "cut_upload": (0.1, 0.5),
     "grant_s": (0.5, 20.0, 120.0),
     "cleaning_s": (5.0, 60.0),
 }
@@ -112,11 +119,12 @@ _MILD: Final[dict[str, tuple[float, ...]]] = {
     "unreachable": (0.02, 0.1),
     "damage": (0.02,),
     "rot": (0.02, 0.1),
+    "cut_upload": (0.02, 0.1),
     "grant_s": (20.0, 120.0),
     "cleaning_s": (60.0,),
 }
 _CALM_SEEDS: Final = 0.05
-_SWITCHES: Final = ("keeps_sessions", "clocks_are_wrong")
+_SWITCHES: Final = ("keeps_sessions", "clocks_are_wrong", "keeps_halves")
 
 
 def forecast(random: Random) -> Weather:

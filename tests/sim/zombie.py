@@ -7,11 +7,15 @@ it says until then must do no harm.
 from collections.abc import Iterable
 
 from sim.codec import Parcel
+from sim.journal import KeepPresence
 from sim.place import Place
+from sim.process import Commit
 from windflower.core.exchange import Exchanges
 from windflower.core.gateway_effects import RECORDS, Effect, Send, Tell
 from windflower.wire.blobs import Grant
 from windflower.wire.messages import Command, Control
+
+Step = Effect | KeepPresence | Commit[Effect | KeepPresence]
 
 
 class Zombie:
@@ -23,7 +27,7 @@ class Zombie:
         leftover: the effects that it had not carried out when it was paused.
     """
 
-    def __init__(self, place: Place, exchanges: Exchanges, leftover: Iterable[Effect]) -> None:
+    def __init__(self, place: Place, exchanges: Exchanges, leftover: Iterable[Step]) -> None:
         self._place = place
         self._exchanges = exchanges
         self._leftover = list(leftover)
@@ -43,9 +47,9 @@ class Zombie:
         elif kind == "heartbeat":
             self._say(self._exchanges.heard(codec.heartbeat(parcel), now))
 
-    def _say(self, effects: Iterable[Effect]) -> None:
+    def _say(self, effects: Iterable[Step]) -> None:
         for effect in effects:
-            if isinstance(effect, RECORDS):
+            if isinstance(effect, (*RECORDS, Commit)):
                 self._end()
                 return
             if isinstance(effect, Send):
