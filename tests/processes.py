@@ -160,3 +160,12 @@ def children_of(pid: int) -> Iterator[int]:
         for child in map(int, listing.read_text().split()):
             yield child
             yield from children_of(child)
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process runs; one that only waits to be buried does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

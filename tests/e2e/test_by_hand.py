@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from processes import MOSQUITTO, Program, Programs, children_of, events, until
+from processes import MOSQUITTO, Program, Programs, alive, children_of, events, until
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 
@@ -129,11 +129,3 @@ def test_ctrl_c_and_sigterm_end_every_child(
     assert 130 == run.wait(deadline_s=30)
     assert 5 <= len(family)  # gateway, broker, nursery, agents, the run
     until(lambda: not [p for p in family if alive(p)], "every child to end", deadline_s=15)
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"

@@ -9,8 +9,10 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from windflower.adapters.local.process import end_family, lead_family
 from windflower.flower import worker
 from windflower.wire.frames import frame
 
@@ -36,16 +38,12 @@ def main() -> None:
 
 def _be_a_worker(connection: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    status = 1
+    lead_family()
     try:
-        worker.serve(connection)
-        status = 0
-    except OSError:
-        status = 0  # the agent is gone
+        with suppress(OSError):  # the agent is gone
+            worker.serve(connection)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)  # the parent's exit handlers are not ours
+        end_family()  # the parent's exit handlers are not ours
 
 
 def _threads() -> int:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from flwr.app import Context, Message, Metadata, RecordDict
 from flwr.clientapp import ClientApp
 
+from windflower.adapters.local.process import end_family
 from windflower.core.identity import node_of, run_integer
 from windflower.errors import AppError, ConfigError, MalformedMessage, WindflowerError
 from windflower.flower.app_folder import (
@@ -218,9 +219,10 @@ def main() -> None:
     try:
         serve(socket.socket(fileno=int(sys.argv[1])))
     except (BrokenPipeError, ConnectionResetError):
-        return  # the agent is gone: whatever this was is done again
+        pass  # the agent is gone: whatever this was is done again
     except WindflowerError as error:
-        sys.exit(f"windflower worker: {error}")
+        sys.stderr.write(f"windflower worker: {error}\n")
+    end_family()
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 import json
 import os
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from windflower.adapters.local.journal import read_journal
 from windflower.adapters.local.process import end, start
@@ -72,18 +73,21 @@ async def verify(state: Path, run: str) -> Verdict:
         )
     if not isinstance(recorded, str):
         raise ConfigError(f"run {run} came to no arrays: {record.result.get('reason')}", key="run")
-    process = await start(
-        *(sys.executable, "-m", "windflower.flower.verify_process", str(state), run),
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=DEVNULL,  # what the app and Flower say was said before
-        env={**os.environ, **RUN_ENVIRONMENT},
-    )
-    try:
-        output, _ = await process.communicate()
-    finally:
-        await end(process)
-    answer = json.loads(output.splitlines()[-1]) if output else {}
+    with TemporaryFile() as output:  # no pipe: what the app leaves behind may hold that open
+        process = await start(
+            *(sys.executable, "-m", "windflower.flower.verify_process", str(state), run),
+            stdin=DEVNULL,
+            stdout=output,
+            stderr=DEVNULL,  # what the app and Flower say was said before
+            env={**os.environ, **RUN_ENVIRONMENT},
+        )
+        try:
+            await process.wait()
+        finally:
+            await end(process)
+        output.seek(0)
+        said = output.read().splitlines()
+    answer = json.loads(said[-1]) if said else {}
     return Verdict(
         run,
         recorded,

@@ -1,8 +1,9 @@
-"""Child processes that never outlive their parent."""
+"""Child processes that never outlive their parent, and nor does what they start themselves."""
 
 import asyncio
 import contextlib
 import ctypes
+import os
 import resource
 import signal
 import sys
@@ -35,23 +36,31 @@ async def start(
         env=env,
         pass_fds=pass_fds,
         start_new_session=True,
-        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        preexec_fn=die_with_parent if sys.platform == "linux" else None,
     )
 
 
 async def end(process: Process) -> None:
-    """Ask a process to end, and kill it if it does not."""
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
+    """Ask a process to end, and kill it if it does not, with all that it leaves in its session.
+
+    To be called for one that has ended by itself too: what an app starts is not always waited for.
+    """
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            await process.wait()
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_S):
+                    await process.wait()
+    finally:
+        kill_family(process.pid)
+    await process.wait()
+
+
+def kill_family(leader: int) -> None:
+    """Kill what is in the group of a process, which may itself be gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS denies it for zombies
+        os.killpg(leader, signal.SIGKILL)
 
 
 def allow_many_descriptors() -> None:
@@ -64,5 +73,22 @@ def allow_many_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _die_with_parent() -> None:
+def lead_family() -> None:
+    """Begin a session of one's own in a forked process, which ends when its parent does."""
+    os.setsid()
+    if sys.platform == "linux":
+        die_with_parent()
+
+
+def end_family() -> None:
+    """End this process, and whatever it started and did not wait for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.getpgrp() == os.getpid():  # else it was started by hand, in somebody else's session
+        kill_family(os.getpid())
+    os._exit(0)
+
+
+def die_with_parent() -> None:
+    """Let the kernel end this process when its parent dies."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -4,18 +4,16 @@ import asyncio
 import json
 import os
 import shutil
-import signal
 import socket
 import sys
 import tempfile
 import time
 from asyncio.subprocess import Process
 from base64 import b64decode, b64encode
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from windflower.adapters.local.process import end, start
+from windflower.adapters.local.process import end, kill_family, start
 from windflower.core.events import WorkerStarted
 from windflower.errors import MalformedMessage, WorkerDied
 from windflower.ports import Done, Events, Job
@@ -132,8 +130,7 @@ class _Channel:
     def kill(self) -> None:
         self._writer.close()
         if self._pid:
-            with suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
+            kill_family(self._pid)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     async def _read(self) -> Any:  # noqa: ANN401 - JSON is any

@@ -1,0 +1,70 @@
+"""Whatever is started ends: with the work, with its worker, with the run, and at any signal."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from processes import MOSQUITTO, Program, Programs, alive, children_of, until
+
+pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+
+
+def run_families(programs: Programs, apps: Path, config: str = "") -> Program:
+    return programs.windflower(
+        *("run", str(apps / "families"), "--devices", "2", "--format", "json"),
+        *("--state", str(programs.folder / "state")),
+        *("-c", f"folder='{programs.folder}' {config}"),
+        name="run",
+    )
+
+
+def left_behind(folder: Path) -> list[int]:
+    """Return the processes that the app started, once everybody has started one."""
+    files = [folder / name for name in ("server", "device-0", "device-1")]
+    until(lambda: all(file.exists() for file in files), "the work to begin")
+    return [int(file.read_text()) for file in files]
+
+
+def until_dead(family: list[int]) -> None:
+    until(lambda: not [pid for pid in family if alive(pid)], "every child to end", deadline_s=15)
+
+
+@pytest.fixture
+def held_run(programs: Programs, apps: Path, tmp_path: Path) -> Program:
+    """A run that waits for its devices for ever, at work everywhere; it ignores SIGTERM."""
+    (tmp_path / "pause").touch()
+    run = run_families(programs, apps, "ignores-sigterm=true")
+    assert all(alive(pid) for pid in left_behind(tmp_path))
+    return run
+
+
+def test_what_an_app_starts_and_forgets_ends_with_its_run(
+    programs: Programs, apps: Path, tmp_path: Path
+) -> None:
+    run = run_families(programs, apps)
+
+    assert 0 == run.wait(), run.err
+    until_dead(left_behind(tmp_path))
+
+    (tmp_path / "server").unlink()
+    verify = programs.windflower(
+        "verify", run.last["run-id"], "--state", str(tmp_path / "state"), name="verify"
+    )
+    assert 0 == verify.wait(), verify.err
+    until_dead(left_behind(tmp_path))
+
+
+def test_what_a_server_app_started_ends_when_its_process_is_killed(
+    held_run: Program, tmp_path: Path
+) -> None:
+    server = left_behind(tmp_path)[0]
+    (tmp_path / "server").unlink()
+    (process,) = [p for p in children_of(held_run.process.pid) if [server] == [*children_of(p)]]
+    os.kill(process, signal.SIGKILL)
+    until_dead([server])
+    again = left_behind(tmp_path)
+    (tmp_path / "pause").unlink()
+
+    assert 0 == held_run.wait(), held_run.err
+    until_dead(again)
