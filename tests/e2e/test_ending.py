@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from processes import MOSQUITTO, Program, Programs, alive, children_of, until
+from processes import MOSQUITTO, Program, Programs, alive, children_of, events, until
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 
@@ -68,3 +68,59 @@ def test_what_a_server_app_started_ends_when_its_process_is_killed(
 
     assert 0 == held_run.wait(), held_run.err
     until_dead(again)
+
+
+def until_it_ends(run: Program, state: Path) -> list[int]:
+    """Wait until a run has begun to clean up; return the processes that it had."""
+    family = list(children_of(run.process.pid))
+    assert 10 <= len(family)  # gateway, broker, nursery, agents, workers, the run, what they start
+    run.process.send_signal(signal.SIGTERM)
+    until(lambda: events(state, "run-ended"), "the clean-up to begin")
+    return family
+
+
+def test_a_second_sigterm_disturbs_nobody_who_cleans_up(held_run: Program, tmp_path: Path) -> None:
+    family = until_it_ends(held_run, tmp_path / "state")
+    held_run.process.send_signal(signal.SIGTERM)
+
+    assert 130 == held_run.wait()
+    assert "killing" not in held_run.err
+    assert not [pid for pid in family if alive(pid)]
+
+
+def test_ctrl_c_while_a_run_cleans_up_kills_all_that_is_left(
+    held_run: Program, tmp_path: Path
+) -> None:
+    family = until_it_ends(held_run, tmp_path / "state")
+    held_run.process.send_signal(signal.SIGINT)
+
+    assert 130 == held_run.wait()
+    assert "windflower: killing what was started" in held_run.err
+    until_dead(family)
+
+
+@pytest.mark.parametrize(("second", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_an_agent_that_is_told_twice_to_end_leaves_nobody(
+    programs: Programs, apps: Path, tmp_path: Path, second: int, code: int
+) -> None:
+    """Its broker does not answer, so that its goodbye takes a while."""
+    mosquitto, broker = programs.mosquitto()
+    (tmp_path / "pause").touch()
+    crew = programs.agent("crew", broker, "--crew", "2")
+    programs.windflower(
+        *("run", str(apps / "families"), "--limit", "2", "--broker", broker),
+        *("--state", str(tmp_path / "state"), "-c", f"folder='{tmp_path}'"),
+        name="run",
+    )
+    left_behind(tmp_path)
+    family = list(children_of(crew.process.pid))
+    mosquitto.process.send_signal(signal.SIGSTOP)
+    try:
+        crew.process.send_signal(signal.SIGTERM)
+        until(lambda: not list(children_of(crew.process.pid)), "its workers to end")
+        crew.process.send_signal(second)
+
+        assert code == crew.wait(), crew.err
+        assert not [pid for pid in family if alive(pid)]
+    finally:
+        mosquitto.process.send_signal(signal.SIGCONT)

@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import ssl
 import sys
 import time
@@ -23,6 +22,7 @@ from windflower.adapters.local.event_file import EventStream
 from windflower.adapters.local.http_transfers import HttpTransfers
 from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.process import allow_many_descriptors
+from windflower.adapters.local.signals import stop_on_signal
 from windflower.adapters.local.worker_process import ProcessWorker, WorkerPool
 from windflower.agent.agent import Agent, AgentSettings, MonotonicClock
 from windflower.errors import (
@@ -142,27 +142,22 @@ async def serve(given: argparse.Namespace) -> None:
         ]
     )
     tasks = [asyncio.create_task(agent.run()) for agent in agents]
-    _on_signal(tasks)
+
+    def stop() -> None:
+        for task in tasks:
+            if not task.cancelling():  # it is never disturbed while it ends
+                task.cancel()
+
+    stop_on_signal(stop)
     try:
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks)
     finally:
-        for task in tasks:
-            task.cancel()
+        stop()
         await asyncio.gather(*tasks, return_exceptions=True)
         if pool is not None:
             await pool.close()
         await quarters.close()
-
-
-def _on_signal(tasks: list[asyncio.Task[None]]) -> None:
-    def stop() -> None:
-        for task in tasks:
-            task.cancel()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
 
 
 def _labels(texts: list[str]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 import sys
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from windflower import __version__
+from windflower.adapters.local.signals import KILLED, stop_on_signal
 from windflower.cli.exit_codes import code_of
 from windflower.errors import WindflowerError
 
@@ -277,19 +277,17 @@ def _finish(work: Coroutine[Any, Any, dict[str, Any]], output: Format) -> None:
 
 
 def _run_until_signal(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:  # noqa: ANN401
-    """Run a coroutine; Ctrl-C and SIGTERM cancel it, so that it ends every child."""
+    """Run a coroutine; the first Ctrl-C or SIGTERM cancels it, so that it ends every child."""
 
     async def watch() -> Any:  # noqa: ANN401 - as the coroutine
         task = asyncio.ensure_future(work())
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
+        stop_on_signal(task.cancel)
         return await task
 
     try:
         return asyncio.run(watch())
     except asyncio.CancelledError:
-        raise typer.Exit(130) from None
+        raise typer.Exit(KILLED) from None
 
 
 if __name__ == "__main__":
