@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from windflower.adapters.local.access import Access
 from windflower.adapters.local.blob_endpoint import blob_endpoint
 from windflower.adapters.local.blob_folder import BlobFolder
 from windflower.adapters.local.broker import LocalBroker
@@ -52,6 +53,7 @@ class StateFolder:
         self.broker = self.path / "broker"
         self.events = self.path / "events.jsonl"
         self.card = self.path / "gateway.json"
+        self.access = self.path / "access.json"
         self.lock = self.path / "gateway.lock"
 
     @property
@@ -195,12 +197,14 @@ async def _gateway(
         card = _card(
             *(state.socket, broker, blobs.base_url, signer.public_key), private=settings.private
         )
+        Access.of(broker.address, settings.topic_prefix).save(state.access)
         write_durably(state.card, card)
         keeping = _keep(broker, feed)
         cleaning = asyncio.create_task(housekeeping.run())
         yield RunningGateway(fleet, desk, feed, broker.address, broker.name, keeping, cleaning)
     finally:
         state.card.unlink(missing_ok=True)
+        state.access.unlink(missing_ok=True)
         ending = [task for task in (keeping, cleaning) if task is not None]
         for task in ending:
             task.cancel()

@@ -16,6 +16,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from windflower.adapters.local.access import BROKER_VARIABLE
 from windflower.adapters.local.device_link import MqttDeviceLink
 from windflower.adapters.local.device_store import DeviceStores
 from windflower.adapters.local.event_file import EventStream
@@ -42,7 +43,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         prog="windflower agent", description="Serve one device, or a crew of simulated ones."
     )
     add = parser.add_argument
-    add("--broker", required=True, help="mqtt[s]://[user:password@]host[:port]")
+    broker = os.environ.pop(BROKER_VARIABLE, None)  # the app's worker need not know it
+    help_ = "mqtt[s]://[user:password@]host[:port]; else in WINDFLOWER_BROKER"
+    add("--broker", default=broker, required=broker is None, help=help_)
     add("--device-id", required=True, help="this device's name in the fleet")
     add("--node-config", default="", help="what the app is told of this device: 'key=value ...'")
     add("--state", type=Path, help="where the device keeps what it must not forget")

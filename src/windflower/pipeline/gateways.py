@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from windflower import errors
+from windflower.adapters.local.access import BROKER_VARIABLE, Access
 from windflower.adapters.local.files import open_log
 from windflower.adapters.local.process import end, start
 from windflower.errors import GatewayUnavailable, WindflowerError
@@ -92,6 +93,17 @@ class Gateway:
         """Whether it was started for this job."""
         return self._process is not None
 
+    def access(self) -> Access:
+        """Return how it gets into its broker, for devices that are played beside it.
+
+        Raises:
+            GatewayUnavailable: it has just gone away.
+        """
+        try:
+            return Access.read(self._state / "access.json")
+        except OSError as error:
+            raise GatewayUnavailable(f"the gateway of {self._state} went away") from error
+
     async def renew(self) -> None:
         """Find the gateway again that went away: start ours anew, wait for anybody else's.
 
@@ -157,7 +169,7 @@ async def _start(state: Path, broker: str | None) -> Process:
     command = (sys.executable, "-m", "windflower.cli.main", "serve", "--state", str(state))
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Not as an argument: whoever lists processes would read the broker's password.
-    environment = {**os.environ, **({"WINDFLOWER_BROKER": broker} if broker else {})}
+    environment = {**os.environ, **({BROKER_VARIABLE: broker} if broker else {})}
     with open_log(state / "gateway.log") as log:
         return await start(
             *command,

@@ -262,7 +262,7 @@ class _Job:
                 count=count,
                 name=name,
                 interval_s=self._request.interval_s,
-                broker=card.broker,
+                access=self._gateway.access(),
                 gateway_key=card.key,
                 folder=self._request.state / "simulated",
             )

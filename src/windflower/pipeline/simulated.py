@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from windflower.adapters.local.access import BROKER_VARIABLE, Access
 from windflower.adapters.local.files import open_log
 from windflower.adapters.local.process import end, start
 from windflower.adapters.local.worker_process import WORKER_ENVIRONMENT
@@ -33,7 +34,7 @@ class Simulation:
         count: how many.
         name: their ids are NAME-00, NAME-01, ...
         interval_s: seconds between heartbeats.
-        broker: where they connect.
+        access: how they get into the broker.
         gateway_key: the gateway that they obey.
         folder: where each keeps its state and its log.
     """
@@ -41,7 +42,7 @@ class Simulation:
     count: int
     name: str
     interval_s: float
-    broker: str
+    access: Access
     gateway_key: str
     folder: Path
 
@@ -81,11 +82,12 @@ class _Device:
         self._folder = plan.folder / self._name
         self._show = show
         self._keeping: asyncio.Task[None] | None = None
-        command = [sys.executable, "-m", "windflower.agent", "--broker", plan.broker]
+        command = [sys.executable, "-m", "windflower.agent", *plan.access.flags]
         command += ["--device-id", self._name, "--node-config", config]
         command += ["--state", str(self._folder), "--interval", str(plan.interval_s)]
         command += ["--gateway-key", plan.gateway_key, "--nursery", str(nursery)]
         self._command = command
+        self._environment = {**os.environ, BROKER_VARIABLE: plan.access.broker}
 
     async def start(self) -> None:
         """Start it, and again whenever it is killed."""
@@ -109,7 +111,9 @@ class _Device:
 
     async def _begin(self) -> Process:
         with open_log(self._folder / "agent.log") as log:
-            process = await start(*self._command, stdin=DEVNULL, stdout=log, stderr=log)
+            process = await start(
+                *self._command, stdin=DEVNULL, stdout=log, stderr=log, env=self._environment
+            )
         self._show(process_started("device", process.pid, name=self._name))
         return process
 

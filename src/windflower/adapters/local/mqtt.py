@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -85,8 +85,18 @@ class BrokerAddress:
 
     def __str__(self) -> str:
         """Return the address without its password."""
-        user = f"{self.user}@" if self.user else ""
-        return f"mqtt{'s' if self.is_tls else ''}://{user}{self.host}:{self.port}"
+        return self._written(quote(self.user or "", safe=""))
+
+    @property
+    def url(self) -> str:
+        """The address with its password."""
+        words = [word for word in (self.user, self.password) if word is not None]
+        return self._written(":".join(quote(word, safe="") for word in words))
+
+    def _written(self, user: str) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        at = "@" if user else ""
+        return f"mqtt{'s' if self.is_tls else ''}://{user}{at}{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
