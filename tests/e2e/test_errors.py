@@ -194,3 +194,18 @@ def test_a_wrong_device_id(programs: Programs) -> None:
 
     assert 78 == agent.wait()
     assert "windflower agent: --device-id: client 'gateway' is reserved" == last_line(agent)
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+def test_a_hand_driven_run_that_nobody_answers_well_fails_and_says_so(
+    programs: Programs, apps: Path, tmp_path: Path
+) -> None:
+    run = programs.windflower(
+        *("run", str(apps / "mixing"), "--devices", "2", "--state", str(tmp_path / "state")),
+        *("-c", "fails=true num-server-rounds=2"),
+        name="run",
+    )
+
+    assert 65 == run.wait(), run.err
+    assert "failed: no device ever answered well, of 4 answers; the first says:" in run.err
+    assert "ValueError: it was told to fail" in run.err.splitlines()[-1]

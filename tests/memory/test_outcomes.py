@@ -125,3 +125,24 @@ def test_not_enough_devices_says_how_many() -> None:
     error = NotEnoughDevices("needs 3 devices, 1 online", have=1, need=3)
 
     assert (1, 3) == (error.have, error.need)
+
+
+async def test_the_replies_of_a_hand_driven_run_are_counted() -> None:
+    mixing = replace(
+        request(), app=AppFolder.read(APPS / "mixing"), config={"num-server-rounds": 3}
+    )
+
+    assert {"ok": 12, "failed": 0, "late": 0} == (await run_in_memory(mixing)).replies
+
+
+@pytest.mark.parametrize("is_strict", [False, True])
+async def test_a_run_that_nobody_ever_answers_well_fails(*, is_strict: bool) -> None:
+    mixing = replace(
+        request(),
+        app=AppFolder.read(APPS / "mixing"),
+        config={"num-server-rounds": 1, "fails": True},
+        is_strict=is_strict,
+    )
+
+    with pytest.raises(RunFailed, match=r"(?s)no device ever answered well, of 4 answers.*told"):
+        await run_in_memory(mixing)

@@ -61,7 +61,7 @@ def execute(app: AppFolder, line: RunLine, run: RunRecord, *, scratch: Path) -> 
 
     Raises:
         AppError: the ServerApp does not import.
-        RunFailed: it raised; its traceback is in the message.
+        RunFailed: it raised, its traceback is in the message; or no device ever answered well.
         RunSuspended: it cannot go on now, and can be resumed.
         GatewayUnavailable: the gateway went away.
     """
@@ -90,6 +90,7 @@ def execute(app: AppFolder, line: RunLine, run: RunRecord, *, scratch: Path) -> 
     if grid.stopped is not None:
         raise grid.stopped
     outcome.recalled = grid.aggregation.recalled
+    grid.check_answers()
     if watcher.results:
         outcome.arrays = watcher.results[-1].arrays
     elif outcome.arrays is None:

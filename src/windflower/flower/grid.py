@@ -22,7 +22,7 @@ from flwr.serverapp import Grid
 
 from windflower.core.identity import command_id, device_seed, node_of, run_integer
 from windflower.core.ledger import RunRecord, Settlement
-from windflower.errors import ConfigError, MalformedMessage, WindflowerError
+from windflower.errors import ConfigError, MalformedMessage, RunFailed, WindflowerError
 from windflower.flower.aggregation import Aggregation
 from windflower.flower.private import SUPERLINK_NODE, make_message
 from windflower.flower.records import from_content, to_packing, write_pack
@@ -75,6 +75,9 @@ class FleetGrid(Grid):
         self._worked: Counter[tuple[str, str]] = Counter()
         self._sent: dict[str, Metadata] = {}
         self._refused: dict[str, str] = {}
+        self._good = 0
+        self._failed = 0
+        self._first_failure = ""
 
     # ------------------------------------------------------------------------ Flower's side
 
@@ -172,6 +175,18 @@ class FleetGrid(Grid):
                 )
                 answers += self._answers(_best(settlements, len(commands)))
         return _sorted(answers)
+
+    def check_answers(self) -> None:
+        """Look back once the app has ended: it may have swallowed all that devices said.
+
+        Raises:
+            RunFailed: nobody ever answered well, though the run's policy asks for that.
+        """
+        if self._failed and not self._good and self._record.policy.min_replies:
+            raise RunFailed(
+                f"no device ever answered well, of {self._failed} answers; the first says:"
+                f" {self._first_failure}"
+            )
 
     @contextmanager
     def _noticing(self) -> Iterator[None]:
@@ -337,7 +352,10 @@ class FleetGrid(Grid):
             message_type=sent.message_type,
         )
         if failure is not None:
+            self._failed += 1
+            self._first_failure = self._first_failure or failure.reason
             return make_message(metadata, error=FlowerError(failure.code, failure.reason))
+        self._good += 1
         return make_message(metadata, content=content)
 
 

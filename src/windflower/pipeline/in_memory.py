@@ -11,7 +11,6 @@ import contextlib
 import random
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -91,10 +90,8 @@ class MemoryResult:
     @property
     def replies(self) -> dict[str, int]:
         """How many replies were ok, failed and late."""
-        count: Counter[str] = Counter()
-        for line in self.events.of("phase-closed"):
-            count.update({kind: line[kind] for kind in ("ok", "failed", "late")})
-        return {kind: count[kind] for kind in ("ok", "failed", "late")}
+        kinds = {"ok": "reply-accepted", "failed": "reply-failed", "late": "reply-missing"}
+        return {name: len(self.events.of(kind)) for name, kind in kinds.items()}
 
 
 async def run_in_memory(request: MemoryRequest) -> MemoryResult:

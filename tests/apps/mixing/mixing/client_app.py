@@ -11,6 +11,8 @@ app = ClientApp()
 def train(message: Message, context: Context) -> Message:
     """Answer with the arrays and noise."""
     number = int(context.node_config["partition-id"])
+    if context.run_config["fails"]:
+        raise ValueError("it was told to fail")
     arrays = ArrayRecord(
         {
             name: Array(array.numpy() + np.random.standard_normal(array.shape).astype(np.float32))
