@@ -129,3 +129,19 @@ async def test_a_run_that_was_begun_again_is_not_served_under_its_old_epoch(
         assert again == disturbed.desk.begin(run.run, again.epoch)
         with pytest.raises(RunDiverged, match="begun again elsewhere"):
             disturbed.desk.begin(run.run, run.epoch)
+
+
+@pytest.mark.parametrize("dies_at", [7, 9, 10])
+async def test_what_was_measured_before_is_not_reported_again(tmp_path: Path, dies_at: int) -> None:
+    async with fleet(tmp_path, "strategies") as disturbed:
+        run = await disturbed.begin()
+        assert await disturbed.execute(run, dies_at=dies_at) is None
+        before = len(disturbed.events.of("round-measured"))
+        run = await disturbed.desk.resume_run(run.run)
+        assert await disturbed.execute(run) is not None
+        measured = [
+            (line["round"], line["stage"]) for line in disturbed.events.of("round-measured")
+        ]
+
+        assert 1 <= before < len(measured)
+        assert [(n, stage) for n in (1, 2, 3) for stage in ("train", "evaluate")] == measured

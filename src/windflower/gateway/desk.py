@@ -14,6 +14,7 @@ from typing import Any, Final
 from windflower.core.events import (
     PhaseClosed,
     PhaseOpened,
+    RoundMeasured,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -86,12 +87,23 @@ class RunRequest:
 
 @dataclass(slots=True)
 class _Execution:
-    """One execution of a run's ServerApp."""
+    """One execution of a run's ServerApp.
+
+    Attributes:
+        retracing: compares what it asks with what was asked before.
+        cohort: whom a strict run waits for.
+        phases: how many it has asked for.
+        measured: how many measurements it has made.
+        reported: how many of them were reported, by it or by those before.
+        is_suspended: whether its process has left.
+    """
 
     retracing: Retracing
     cohort: dict[str, None] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
     phases: int = 0
+    measured: int = 0
+    reported: int = 0
     is_suspended: bool = False
 
 
@@ -206,7 +218,12 @@ class Desk:
         history = await self._journal.history(run)
         cohort = dict.fromkeys(history.devices)
         self._runs[run] = record
-        self._executions[run] = _Execution(Retracing(history, is_lenient=is_lenient), cohort)
+        earlier = self._executions.get(run)
+        self._executions[run] = _Execution(
+            Retracing(history, is_lenient=is_lenient),
+            cohort,
+            reported=earlier.reported if earlier else 0,
+        )
         phases = len(history.phases)
         self._feed.report(RunResumed(run=run, epoch=record.epoch, phases=phases))
         return record
@@ -496,7 +513,14 @@ class Desk:
         await self._journal.record([SpareRecord(run, tuple(ids), header)], at=self._clock.now())
 
     def report(self, line: dict[str, Any]) -> None:
-        """Write an event of the run's own."""
+        """Write an event of the run's own, unless it is a measurement that was reported before."""
+        execution = self._executions.get(line["run"])
+        if execution is not None and line["event"] == RoundMeasured.kind():
+            execution.measured += 1
+            is_known = execution.retracing.is_behind or execution.measured <= execution.reported
+            execution.reported = max(execution.reported, execution.measured)
+            if is_known:
+                return
         self._feed.write(line)
 
 

@@ -28,6 +28,11 @@ class Retracing:
         self._unasked = dict(self._recorded)
         self._is_lenient = is_lenient
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether it has asked for more before than it did again."""
+        return bool(self._unasked)
+
     def ask(self, commands: Sequence[Command]) -> None:
         """Note that a phase asks for these.
 
