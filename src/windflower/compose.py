@@ -24,7 +24,7 @@ from windflower.adapters.local.fleet_link import MqttFleetLink
 from windflower.adapters.local.http_server import HttpServer
 from windflower.adapters.local.journal import open_journal
 from windflower.adapters.local.mqtt import BrokerAddress
-from windflower.adapters.local.tcp_ports import RememberedPort
+from windflower.adapters.local.tcp_ports import RememberedPort, in_url
 from windflower.core.events import BrokerStarted, GatewayStarted
 from windflower.core.retention import Retention
 from windflower.errors import ConfigError, FleetTaken, GatewayUnavailable
@@ -231,7 +231,8 @@ async def _open_endpoint(
     settings: Settings, state: StateFolder, broker: _Broker, blobs: BlobFolder
 ) -> HttpServer:
     """Serve blobs, on the port of last time where that is free: devices hold URLs with it."""
-    host = settings.blobs_host or _own_address(broker.address)
+    given = (settings.blobs_host or "").removeprefix("[").removesuffix("]")
+    host = given or _own_address(broker.address)
     if host in ("0.0.0.0", "::") and settings.blobs_url is None:  # noqa: S104 - refused here
         raise ConfigError(
             f"--blobs-host {host} is every address: say with --blobs-url how devices reach it",
@@ -243,15 +244,17 @@ async def _open_endpoint(
     )
     port = await endpoint.start()
     remembered.remember(port)
-    blobs.base_url = settings.blobs_url or f"http://{host}:{port}"
+    blobs.base_url = settings.blobs_url or f"http://{in_url(host)}:{port}"
     return endpoint
 
 
 def _own_address(broker: BrokerAddress) -> str:
     """Return our address on the way to the broker: the one on which its devices may find us."""
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((broker.host, broker.port))  # sends nothing
+        found = socket.getaddrinfo(broker.host, broker.port, type=socket.SOCK_DGRAM)
+        family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)  # sends nothing
             return str(probe.getsockname()[0])
     except OSError:
         return "127.0.0.1"

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import uvicorn
 
+from windflower.adapters.local.tcp_ports import bound, in_url
 from windflower.errors import PortTaken
 
 STOP_S: Final = 3
@@ -54,14 +55,11 @@ class HttpServer:
         Raises:
             PortTaken: the port is in use.
         """
-        listener = self._listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((self._host, self._port))
+            listener = self._listener = bound(self._host, self._port)
         except OSError as error:
-            listener.close()
             raise PortTaken(
-                f"cannot listen on {self._host}:{self._port}: {error.strerror}"
+                f"cannot listen on {in_url(self._host)}:{self._port}: {error.strerror}"
             ) from error
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
         return int(listener.getsockname()[1])

@@ -23,6 +23,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from windflower.adapters.local.tcp_ports import in_url
 from windflower.core.backoff import wait_s
 from windflower.errors import BrokerRefused, BrokerUnavailable, ConfigError
 from windflower.wire.limits import MESSAGE_BYTES
@@ -94,9 +95,8 @@ class BrokerAddress:
         return self._written(":".join(quote(word, safe="") for word in words))
 
     def _written(self, user: str) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
         at = "@" if user else ""
-        return f"mqtt{'s' if self.is_tls else ''}://{user}{at}{host}:{self.port}"
+        return f"mqtt{'s' if self.is_tls else ''}://{user}{at}{in_url(self.host)}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

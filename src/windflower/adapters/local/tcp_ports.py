@@ -46,13 +46,33 @@ async def until_free(port: int, host: str = "127.0.0.1") -> bool:
     return False
 
 
+def bound(host: str, port: int) -> socket.socket:
+    """Return a socket that has taken a port of an address, IPv4 or IPv6; raises OSError."""
+    taken = socket.socket(socket.AF_INET6 if is_ipv6(host) else socket.AF_INET)
+    try:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((host, port))
+    except OSError:
+        taken.close()
+        raise
+    return taken
+
+
+def is_ipv6(host: str) -> bool:
+    """Return whether this is an IPv6 address: only these have colons."""
+    return ":" in host
+
+
+def in_url(host: str) -> str:
+    """Return a host as URLs spell it."""
+    return f"[{host}]" if is_ipv6(host) else host
+
+
 def _is_free(port: int, host: str) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
+    try:
+        bound(host, port).close()
+    except OSError:
+        return False
     return True
 
 
