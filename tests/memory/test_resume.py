@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from one_process import Config, Fleet, fleet
+from one_process import DEVICES, Config, Fleet, fleet
 
 from windflower.core.ledger import RunRecord
 from windflower.errors import RunDiverged
@@ -145,3 +145,17 @@ async def test_what_was_measured_before_is_not_reported_again(tmp_path: Path, di
 
         assert 1 <= before < len(measured)
         assert [(n, stage) for n in (1, 2, 3) for stage in ("train", "evaluate")] == measured
+
+
+async def test_secure_aggregation_ends_with_the_same_bits_wherever_it_is_killed(
+    tmp_path: Path,
+) -> None:
+    """SecAgg+ draws other masks each time; they cancel out, and what is summed is the same."""
+    short: Config = {"num-server-rounds": 1}
+    hash_, _, works = await undisturbed(tmp_path / "twin", "secagg", short)
+    endings = await killed_at_every_call(tmp_path, "secagg", short)
+
+    assert 1 + (4 + 1) * DEVICES == works  # arrays to begin with; four to sum up, one to evaluate
+    assert 6 <= len(endings)
+    assert {(hash_, works)} == set(endings)
+    assert not hash_.startswith("None")
