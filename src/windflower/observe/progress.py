@@ -38,7 +38,7 @@ class Progress:
                 self._waiting.discard(line["device"])
                 self._answered += 1
             case "round-measured" if line["stage"] == "evaluate" and line["round"] > self._round:
-                # A run that was begun again measures its first rounds once more.
+                # A gateway that was killed may report the last one once more.
                 self._round, self._metrics = line["round"], line["metrics"]
             case "device-lost":
                 self._lost.add(line["device"])
