@@ -229,17 +229,21 @@ class Exchanges:
         return [Inspect(reply)]
 
     def inspected(self, reply: Reply, *, is_sound: bool, now: float) -> list[Effect]:
-        """Settle a reply whose blob is what it should be, else ask for it again."""
+        """Settle a reply whose blob is what it should be, else ask for it again.
+
+        At once for the first time, then with the patience of whatever is sent in vain: what is not
+        asked now is at a heartbeat.
+        """
         exchange = self._open.get(reply.id)
         if exchange is None:
             return self._unexpected(reply)
         exchange.is_inspecting = False
         if is_sound:
             return self._settle(exchange, reply, now)
-        return [
-            _refused("the reply's blob is not what it names", reply),
-            *self._send(exchange, now),
-        ]
+        refused = _refused("the reply's blob is not what it names", reply)
+        if exchange.sendings > 1 and not _is_due(exchange, now, interval_s=math.inf):
+            return [refused]
+        return [refused, *self._send(exchange, now)]
 
     def named(self, heartbeat: Heartbeat, now: float) -> list[Effect]:
         """Learn a device's name from a heartbeat that a broker kept; it may be long gone."""
@@ -471,9 +475,14 @@ class Exchanges:
             return True
         if heartbeat.cause == "rollcall" and exchange.sent_at < self._connected_at:
             return True  # what was sent since we are connected may have crossed this on its way
-        doublings = min(exchange.sendings - 1, _DOUBLINGS)
-        patience_s: float = min(RESEND_AFTER_S, 2 * heartbeat.interval_s) * 2**doublings
-        return now - exchange.sent_at >= patience_s
+        return _is_due(exchange, now, interval_s=heartbeat.interval_s)
+
+
+def _is_due(exchange: _Exchange, now: float, *, interval_s: float) -> bool:
+    """Whether what was sent in vain until now may be sent again."""
+    doublings = min(exchange.sendings - 1, _DOUBLINGS)
+    patience_s: float = min(RESEND_AFTER_S, 2 * interval_s) * 2**doublings
+    return exchange.sent_at is None or now - exchange.sent_at >= patience_s
 
 
 def _refused(reason: str, reply: Reply) -> Report:

@@ -1,9 +1,11 @@
 """What the gateway's half says, where the simulator would only see its consequences."""
 
-from samples import command
+from itertools import pairwise
+
+from samples import command, reply
 
 from windflower.core.exchange import Exchanges
-from windflower.core.gateway_effects import Effect, RecordMissing, Tell
+from windflower.core.gateway_effects import Effect, RecordMissing, Send, Tell
 from windflower.core.policy import Terms
 from windflower.core.roster import Roster
 from windflower.wire.messages import Heartbeat
@@ -46,3 +48,25 @@ def test_a_gateway_that_died_after_the_quorum_gives_up_the_rest_when_it_starts()
     (record,) = [e for e in exchanges.tick(1.0) if isinstance(e, RecordMissing)]
     assert left == record.command
     assert "enough others" in record.failure.reason
+
+
+def test_an_upload_that_is_damaged_again_and_again_is_asked_for_ever_more_rarely() -> None:
+    """Its device answers within a second each time, and beats every two."""
+    exchanges = Exchanges(Roster())
+    exchanges.open_run("1-abc", number=1, epoch=2)
+    asked = command(1)
+    terms = Terms(1e9, waits_for_offline=True)
+    exchanges.ask([asked], batch="b", terms=terms, now=0.0)
+    answered, sent_at = 0.0, [0.0]
+    for now in map(float, range(1, 200)):
+        effects: list[Effect] = []
+        if answered < sent_at[-1] + 1 <= now:
+            effects = exchanges.inspected(reply(asked), is_sound=False, now=now)
+            answered = now
+        elif now % 2:
+            kept = Heartbeat("d1", 0.0, "boot", "interval", 2.0, outbox=(asked.id,))
+            effects = exchanges.heard(kept, now)
+        sent_at += [now for effect in effects if isinstance(effect, Send)]
+
+    gaps = [later - before for before, later in pairwise(sent_at)]
+    assert [1.0, 8.0, 16.0, 32.0, 64.0, 64.0] == gaps  # the first damage may be chance
