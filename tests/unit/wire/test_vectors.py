@@ -16,6 +16,8 @@ from windflower.wire.messages import Envelope, Heartbeat, Reply
 from windflower.wire.strict_json import loads
 from windflower.wire.topics import Topics
 
+FROZEN = "1909e69f7f3b4ded6905158969004191ff02c83eabb92ca3f9df8e2b72415569"
+
 VECTORS: dict[str, Any] = json.loads(make.FILE.read_text(encoding="utf-8"))
 TOLD = [m for m in VECTORS["messages"] if m["kind"] in ("command", "control")]
 
@@ -26,6 +28,11 @@ def _named(vectors: list[Any]) -> pytest.MarkDecorator:
 
 def test_the_file_is_what_the_program_makes() -> None:
     assert make.text() == make.FILE.read_text(encoding="utf-8"), "run tests/vectors/make.py"
+
+
+def test_version_1_is_frozen() -> None:
+    """Devices in the field read and write these bytes. Another wire is another version."""
+    assert FROZEN == hashlib.sha256(make.FILE.read_bytes()).hexdigest()
 
 
 @_named(VECTORS["messages"])
