@@ -10,7 +10,7 @@ from typing import Final
 
 from crash import runs
 from crash.place import Place
-from crash.script import BUNDLE, Phase, content_of, script
+from crash.script import BUDGET_BYTES, BUNDLE, Phase, content_of, digest, script
 from windflower.compose import open_gateway, serve_until
 from windflower.core.identity import command_id
 from windflower.core.ledger import RunRecord, Settlement
@@ -19,6 +19,7 @@ from windflower.settings import Settings
 from windflower.wire.content import Content, blob_ref
 from windflower.wire.messages import Command, method_of
 
+DIGEST_BYTES: Final = 32
 _TTL_S: Final = 300.0
 
 
@@ -30,6 +31,7 @@ async def serve(place: Place, stop: asyncio.Event) -> None:
         topic_prefix=place.name,
         blobs_host="127.0.0.1",
         blobs_port=place.blobs_port,
+        resume_gb=BUDGET_BYTES / (1 << 30),
     )
     async with open_gateway(settings) as gateway:
         playing = asyncio.create_task(_play(gateway.desk, place))
@@ -57,13 +59,17 @@ async def _play(desk: Desk, place: Place) -> str:
 
 
 async def _adopt(desk: Desk, data: bytes, path: Path) -> None:
+    _write(data, path)
+    await desk.adopt(path, blob_ref(data))
+
+
+def _write(data: bytes, path: Path) -> None:
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
-    await desk.adopt(path, blob_ref(data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,28 @@ class _App:
             await _adopt(self.desk, phase.pack, self.place.scratch / f"{phase.name}.pack")
         commands = [self._command(device, phase, content) for device in self.place.devices]
         settlements = await self.desk.ask(self.record.run, phase.name, commands, timeout_s=None)
-        return [await self._answer(settlement) for settlement in settlements]
+        if any(settlement.header is not None for settlement in settlements):
+            return await self._recall(phase)
+        answers = [digest(await self._answer(settlement)) for settlement in settlements]
+        if any(s.reply is not None and s.reply.path is not None for s in settlements):
+            await self._keep(phase, answers, [settlement.id for settlement in settlements])
+        return answers
+
+    async def _keep(self, phase: Phase, answers: list[bytes], ids: list[str]) -> None:
+        """Keep what is made of the answers of a phase, as strategies do: they can go."""
+        run, made = self.record.run, b"".join(answers)
+        path = self.place.scratch / f"{phase.name}.made"
+        _write(made, path)
+        await self.desk.keep_aggregate(run, phase.name, path, blob_ref(made))
+        await self.desk.spare(run, ids, b"what they began with")
+
+    async def _recall(self, phase: Phase) -> list[bytes]:
+        run = self.record.run
+        kept = await self.desk.aggregate(run, phase.name)
+        assert kept is not None, f"the answers of {phase.name} are gone, and what was made of them"
+        (path,) = await self.desk.locate(run, [kept.key])
+        made = path.read_bytes()
+        return [made[at : at + DIGEST_BYTES] for at in range(0, len(made), DIGEST_BYTES)]
 
     def _command(self, device: str, phase: Phase, content: Content) -> Command:
         run = self.record

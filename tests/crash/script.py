@@ -20,6 +20,9 @@ BUNDLE: Final = b"the app, as devices get it" * 40
 FILE_BYTES: Final = (1 << 20) + 5000
 """More than the gateway keeps as a row."""
 
+BUDGET_BYTES: Final = 1_100_000
+"""What the run may keep: in its last round earlier answers go, what was made of them stays."""
+
 SIZES: Final = {
     "train 1": (200, 100),
     "evaluate 1": (60, 60),
@@ -49,7 +52,8 @@ class Phase:
 
 
 Script = Generator[Phase, list[bytes], str]
-"""Yields phases, takes the answers in the order of the devices, returns the last model."""
+"""Yields phases, takes the digests of the answers in the order of the devices, returns the last
+model."""
 
 
 def script() -> Script:
@@ -60,7 +64,7 @@ def script() -> Script:
         for type_ in ("train", "evaluate"):
             size_bytes, _ = SIZES[f"{type_} {group}"]
             answers = yield Phase(type_, group, _expand(size_bytes, model))
-            model = hashlib.sha256(b"".join([model, *map(_digest, answers)])).digest()
+            model = hashlib.sha256(b"".join([model, *answers])).digest()
     return model.hex()
 
 
@@ -73,12 +77,12 @@ def work(phase: Phase, device: int, state: bytes) -> tuple[bytes, bytes]:
         state: what its earlier work left behind; empty at first.
     """
     told = (phase.type.encode(), phase.group.encode(), bytes([device]), phase.pack, state)
-    made = b"".join(map(_digest, told))
+    made = b"".join(map(digest, told))
     _, size_bytes = SIZES[phase.name]
     if device > 0 and size_bytes == FILE_BYTES:
         size_bytes = 100  # one file is enough: it costs as much time as all the rest
     answer = _expand(size_bytes, made)
-    return answer, _digest(made + b"after") if phase.type == "train" else state
+    return answer, digest(made + b"after") if phase.type == "train" else state
 
 
 def content_of(data: bytes) -> Content:
@@ -105,14 +109,15 @@ def undisturbed() -> Ending:
         answers = []
         for device in range(DEVICES):
             answer, states[device] = work(phase, device, states[device])
-            answers.append(answer)
+            answers.append(digest(answer))
         try:
             phase = running.send(answers)
         except StopIteration as ended:
             return Ending(str(ended.value), tuple(states))
 
 
-def _digest(data: bytes) -> bytes:
+def digest(data: bytes) -> bytes:
+    """Return 32 bytes that say which bytes these are."""
     return hashlib.sha256(data).digest()
 
 
