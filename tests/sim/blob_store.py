@@ -15,6 +15,9 @@ class BlobStore:
         self.blobs: dict[str, bytes] = {}
         self._stored_at: dict[str, float] = {}
         self.troubles = 0
+        self.damages = 0
+        self.ahead_s = 0.0
+        """The gateway's clock is the store's: by so much it is ahead of the world."""
         self._world = world
 
     def grant_get(self, ref: BlobRef) -> Grant:
@@ -49,6 +52,7 @@ class BlobStore:
         data = begun + self.blobs[ref.key][len(begun) :]
         if self._world.chance(self.weather.damage):
             self._trouble("damaged")
+            self.damages += 1
             data = b"damaged" + data
         return data if not checks or blob_ref(data) == ref else "damaged"
 
@@ -79,32 +83,36 @@ class BlobStore:
     def adopt(self, key: str, data: bytes) -> None:
         """Store bytes under a key; that they are there already starts their time anew."""
         self.blobs[key] = data
-        self._stored_at[key] = self._world.now
+        self._stored_at[key] = self._clock()
 
     def sweep(self, live: frozenset[str], *, older_than_s: float) -> None:
         """Drop what lies under other keys for so long."""
-        before = self._world.now - older_than_s
+        before = self._clock() - older_than_s
         for key in [k for k in self.blobs if k not in live and self._stored_at[k] <= before]:
             del self.blobs[key]
 
-    def is_sound(self, key: str, ref: BlobRef) -> bool:
+    def is_sound(self, key: str, ref: BlobRef, *, discards: bool = True) -> bool:
         """Compare a blob with its digest, as the gateway does; an unsound one is removed."""
         data = self.blobs.get(key)
         if data is not None and blob_ref(data) == ref:
             return True
         # A key is written once: what is unsound must go, or it could never be replaced.
-        self.blobs.pop(key, None)
+        if discards:
+            self.blobs.pop(key, None)
         return False
 
+    def _clock(self) -> float:
+        return self._world.now + self.ahead_s
+
     def _url(self, key: str) -> str:
-        until = self._world.now + self.weather.grant_s
+        until = self._clock() + self.weather.grant_s
         return f"https://blobs.example/{key}?until={until:.3f}"
 
     def _problem(self, grant: Grant) -> FetchProblem | None:
         if self._world.chance(self.weather.unreachable):
             return "unreachable"
         until = float(grant.url.rpartition("=")[2])
-        if until < self._world.now or self._world.chance(self.weather.refusal):
+        if until < self._clock() or self._world.chance(self.weather.refusal):
             return "refused"
         return None
 

@@ -86,6 +86,8 @@ class DeviceNode(Process[Effect | Trim]):
         self.world.note(self.name, "boots for the", str(self.life + 1), "time")
         if self.place.parts.checks_cache:
             self._drop(self.disk.torn_blobs())
+        if self.place.parts.empties_cache:
+            self._drop(list(self.disk.blobs))
         will = self.place.codec.write(self._heartbeat(Beat("gone", None, (), (), ())))
         self.link.start(will=will)
         kept, floor = (
@@ -136,16 +138,17 @@ class DeviceNode(Process[Effect | Trim]):
         newest = next(reversed(self.disk.blobs), None)
         if newest is not None and self.world.chance(_TORN):
             self.disk.blobs[newest] = self._torn(self.disk.blobs[newest])
+            self.place.oracle.lost(self.name, newest)
 
     def _torn(self, data: bytes) -> bytes:
         """Return a beginning, whose last block may not be what was written."""
         whole = self.world.random.randrange(len(data) + 1)
-        return data[:whole] + bytes(self.world.random.choice((0, 0, 4)))
+        return data[:whole] + bytes(self.world.random.choice((0, 4)))
 
     def _set_clock(self) -> None:
         self._boot_at = self.world.now
         if self.place.weather.clocks_are_wrong:
-            self._clock_from = self.world.between(0.0, 1e6)
+            self._clock_from = self.world.between(0.0, 2e6)
             self._clock_pace = self.world.between(0.9, 1.1)
 
     def _clock(self) -> float:
@@ -362,7 +365,8 @@ class DeviceNode(Process[Effect | Trim]):
     def _fetch(self, effect: Fetch) -> None:
         self._moving.pop(effect.id, None)
         for ref in effect.blobs:
-            if ref.digest not in self.disk.blobs and (problem := self._fetch_one(effect, ref)):
+            is_cached = ref.digest in self.disk.blobs and self.place.parts.uses_cache
+            if not is_cached and (problem := self._fetch_one(effect, ref)):
                 self._fetch_failed(effect.id, problem)
                 return
         self._take(lambda now: self._duty.fetched(effect.id, now))
@@ -375,6 +379,7 @@ class DeviceNode(Process[Effect | Trim]):
         if got == "refused" and ref.key not in self.place.blobs.blobs:
             self.place.oracle.found_gone(effect.id, ref.key)
         if isinstance(got, bytes):
+            self.place.oracle.downloaded(self.name, ref.digest)
             self.disk.blobs[ref.digest] = got
         if isinstance(got, bytes) or (got == "damaged" and self.place.parts.drops_damaged):
             self.disk.torn.pop(ref.digest, None)
@@ -394,6 +399,7 @@ class DeviceNode(Process[Effect | Trim]):
         problem = self.place.blobs.put(effect.grant, row.pack)
         self.world.note(self.name, "uploads", id_, problem or "done")
         if problem is None:
+            self.place.oracle.uploaded(self.name, id_)
             self._take(lambda now: self._duty.uploaded(id_, now))
         else:
             self._take(lambda now: self._duty.upload_failed(id_, problem, now))

@@ -103,6 +103,7 @@ class GatewayNode(Process[Step]):
         self._pending = []
         self._wake_at, self._is_thinking = float("inf"), False
         self._ahead_s = _DAWN_S + self.world.between(-1.0, 1.0) * self.place.weather.clock_jump_s
+        self.place.blobs.ahead_s = self._ahead_s
         # Nobody is online until heard.
         known = (replace(p, is_online=False) for p in self.journal.presences.values())
         self._roster = self.place.parts.roster(known)
@@ -431,6 +432,7 @@ class GatewayNode(Process[Step]):
             failure.reason,
             listened_s=now - self.link.up_since if self.link.is_up else 0.0,
             there_s=now - device.up_since if device.is_up else 0.0,
+            is_lossless=self.place.is_lossless,
         )
 
     def _write_outcome(self, id_: str, outcome: str, reply: Reply | None) -> None:
@@ -489,7 +491,9 @@ class GatewayNode(Process[Step]):
     def _inspect(self, reply: Reply) -> None:
         if reply.path is None or reply.content.pack is None:
             raise AssertionError(reply)
-        is_sound = self.place.blobs.is_sound(reply.path, reply.content.pack)
+        is_sound = self.place.blobs.is_sound(
+            reply.path, reply.content.pack, discards=self.place.parts.discards
+        )
         is_sound = is_sound or not self.place.parts.inspects
         self.world.note("gateway", "finds", reply.id, "sound" if is_sound else "unsound")
         self._take(self._exchanges.inspected(reply, is_sound=is_sound, now=self.clock()))

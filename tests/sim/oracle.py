@@ -11,12 +11,14 @@ from typing import Final
 from sim.app import Answers, Plan, Question, undisturbed
 from sim.world import Violation, World
 from windflower.core.duty import MESSAGE_UNAVAILABLE, STARTS, WORKER_CRASHED
+from windflower.core.exchange import RETURN_S
 from windflower.core.policy import Terms
 from windflower.core.roster import MISSED_BEATS
 from windflower.wire.content import Content
 from windflower.wire.messages import Command, Failure, Reply
 
 _ROUNDING_S: Final = 0.001
+_SOON_S: Final = 5.0
 _MADE_BY_THE_CORE: Final = (f"failed {MESSAGE_UNAVAILABLE} ", f"failed {WORKER_CRASHED} ")
 
 
@@ -53,6 +55,11 @@ class Oracle:
         self._heard_commands: dict[str, Command] = {}
         self._heard: set[tuple[str, str, int]] = set()
         self._real_fetch_failures: Counter[str] = Counter()
+        self._hearings: Counter[str] = Counter()
+        self._downloaded: set[tuple[str, str]] = set()
+        self._uploaded: dict[str, tuple[int, int]] = {}
+        self.damaged_downloads = 0
+        self.abandoned = 0
 
     # --------------------------------------------------------------------- on the gateway
 
@@ -122,7 +129,9 @@ class Oracle:
         if terms.deadline <= now and not is_renewed:
             self._broken("deadline", f"{command.id} is waited for, its deadline has passed")
 
-    def given_up(self, command: Command, reason: str, *, listened_s: float, there_s: float) -> None:
+    def given_up(
+        self, command: Command, reason: str, *, listened_s: float, there_s: float, is_lossless: bool
+    ) -> None:
         """An exchange is settled without its device.
 
         Args:
@@ -130,14 +139,24 @@ class Oracle:
             reason: why it is given up.
             listened_s: for how long the gateway has been connected.
             there_s: for how long the device has been connected.
+            is_lossless: whether all that is said arrives, soon.
         """
-        is_deaf = listened_s < MISSED_BEATS * self._heartbeat_s - _ROUNDING_S
+        patience_s = MISSED_BEATS * self._heartbeat_s
+        detail = (
+            f"{reason}, but the gateway has listened for {listened_s:.1f} s, and "
+            f"{command.client} has been there for {there_s:.1f} s"
+        )
+        is_deaf = listened_s < patience_s - _ROUNDING_S
         if is_deaf and there_s > listened_s and "was not heard" in reason:
-            self._broken(
-                "deaf",
-                f"{reason}, but the gateway has listened for {listened_s:.1f} s only, and "
-                f"{command.client} has been there for {there_s:.1f} s",
-            )
+            self._broken("deaf", detail)
+        is_late = "in time" in reason or "until the deadline" in reason
+        if is_late and 0 < listened_s < RETURN_S - _ROUNDING_S:
+            self._broken("deaf", detail)
+        if "offline" in reason or "was not heard" in reason:
+            self.abandoned += 1
+            # Who connects while the gateway listens is heard at once.
+            if is_lossless and listened_s > patience_s + _SOON_S and there_s > _SOON_S:
+                self._broken("there", detail)
 
     def found_gone(self, id_: str, key: str) -> None:
         """A device wants a blob that is not there."""
@@ -147,6 +166,24 @@ class Oracle:
     def fetch_failed(self, id_: str, problem: str) -> None:
         """A device could not download; a dead grant is never its failure."""
         self._real_fetch_failures[id_] += problem != "refused"
+        self.damaged_downloads += problem == "damaged"
+
+    def downloaded(self, device: str, digest: str) -> None:
+        """A blob was brought to a device, which has to last."""
+        if (device, digest) in self._downloaded:
+            self._broken("waste", f"{device} downloads {digest[:6]} again, and had it")
+        self._downloaded.add((device, digest))
+
+    def lost(self, device: str, digest: str) -> None:
+        """A power loss tore a blob on a device's disk."""
+        self._downloaded.discard((device, digest))
+
+    def uploaded(self, device: str, id_: str) -> None:
+        """A pack is in the store; only who lost power or was asked again may bring it again."""
+        excuses = self._crashes[device], self._hearings[id_]
+        if self._uploaded.get(id_) == excuses:
+            self._broken("waste", f"{device} uploads {id_} again, and nobody asked")
+        self._uploaded[id_] = excuses
 
     def notified(self, life: int, id_: str) -> None:
         """A run was told that an exchange is settled."""
@@ -197,6 +234,7 @@ class Oracle:
     def command_heard(self, device: str, command: Command) -> None:
         """A command arrived; from now on what older gateways sent is refused."""
         self._heard_commands[command.id] = command
+        self._hearings[command.id] += 1
         newest = self._epochs.get((device, command.run), 0)
         if command.client == device and command.epoch >= newest:
             self._epochs[device, command.run] = command.epoch
@@ -278,6 +316,8 @@ class Oracle:
         """A device's disk no longer holds these: only an older gateway may have been wrong."""
         for id_ in ids:
             self._dropped[device, id_] = cancelled_by
+            for ref in self._kept[device][id_].blobs:
+                self._downloaded.discard((device, ref.digest))
 
     def cancelled(self, device: str, ids: Iterable[str], cancelled_by: int) -> None:
         """A device heeds a cancel."""

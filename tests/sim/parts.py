@@ -47,6 +47,9 @@ class Parts:
         orphaned_s: a blob to which nothing refers stays for so long.
         checks_downloads: whether a device compares what it fetched with its digest.
         checks_cache: whether it does so with its cache, after a power loss.
+        uses_cache: whether it downloads only what it does not have.
+        empties_cache: whether it begins each life without a cache.
+        discards: whether the gateway removes a blob that is not what its reply names.
         drops_damaged: whether it drops the beginning of a download that came to other bytes.
     """
 
@@ -68,6 +71,9 @@ class Parts:
     checks_downloads: bool = True
     checks_cache: bool = True
     drops_damaged: bool = True
+    uses_cache: bool = True
+    empties_cache: bool = False
+    discards: bool = True
 
 
 SOUND = Parts()

@@ -19,6 +19,7 @@ class Place:
     Attributes:
         spares_the_unlucky: whether no device loses power so often that it gives a command up.
         states_of: reads the apps' states of one run from the devices' disks.
+        is_lossless: whether all that is said while both are connected arrives, storm or calm.
         longest_work_s: how long a worker takes at most.
     """
 
@@ -32,7 +33,8 @@ class Place:
     heartbeat_s: float
     spares_the_unlucky: bool
     states_of: Callable[[str], dict[str, str]]
-    longest_work_s: float = 20.0
+    longest_work_s: float
+    is_lossless: bool
 
     def change_weather(self, weather: Weather) -> None:
         """Let other weather begin."""

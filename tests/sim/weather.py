@@ -39,7 +39,8 @@ class Weather:
         keeps_halves: what is there of it then stays there under its key.
         grant_s: how long grants live.
         cleaning_s: mean seconds between the gateway's cleanings; no fault, but it must do no harm.
-        clock_jump_s: so wrong, at most, is the clock that a gateway finds when it starts.
+        clock_jump_s: so wrong, at most, is the clock that a gateway finds when it starts, and
+            that of the blob store, which is part of it.
         clocks_are_wrong: devices' clocks have another date and another pace.
     """
 
@@ -74,6 +75,11 @@ class Weather:
         """Whether nothing at all goes wrong."""
         return self == Weather()
 
+    @property
+    def is_lossless(self) -> bool:
+        """Whether all that is said while both are connected arrives at once."""
+        return self.loss == 0 and self.jitter_s == 0
+
 
 CALM: Final = Weather()
 
@@ -99,6 +105,7 @@ _STRENGTHS: Final[dict[str, tuple[float, ...]]] = {
     "cut_upload": (0.1, 0.5),
     "grant_s": (0.5, 20.0, 120.0),
     "cleaning_s": (5.0, 60.0),
+    "clock_jump_s": (3600.0,),
 }
 _MILD: Final[dict[str, tuple[float, ...]]] = {
     "loss": (0.002, 0.02),
@@ -122,6 +129,7 @@ _MILD: Final[dict[str, tuple[float, ...]]] = {
     "cut_upload": (0.02, 0.1),
     "grant_s": (20.0, 120.0),
     "cleaning_s": (60.0,),
+    "clock_jump_s": (3600.0,),
 }
 _CALM_SEEDS: Final = 0.05
 _SWITCHES: Final = ("keeps_sessions", "clocks_are_wrong", "keeps_halves")
