@@ -205,6 +205,8 @@ class DeviceNode(Process[Effect | Trim]):
         return self._duty.ordered(command, grants, now)
 
     def _controlled(self, control: Control, grants: tuple[Grant, ...], now: float) -> list[Effect]:
+        if control.method == "cancel":
+            self.place.oracle.cancel_heard(self.name, control.ids, control.epoch)
         effects = self._duty.controlled(control, grants, now)
         for effect in effects:
             if isinstance(effect, Drop):

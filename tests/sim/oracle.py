@@ -19,6 +19,9 @@ from windflower.wire.messages import Command, Failure, Reply
 
 _ROUNDING_S: Final = 0.001
 _SOON_S: Final = 5.0
+_COMMIT_S: Final = 1.0
+"""What a device heeds is durable within this."""
+
 _MADE_BY_THE_CORE: Final = (f"failed {MESSAGE_UNAVAILABLE} ", f"failed {WORKER_CRASHED} ")
 
 
@@ -55,6 +58,7 @@ class Oracle:
         self._heard_commands: dict[str, Command] = {}
         self._heard: set[tuple[str, str, int]] = set()
         self._real_fetch_failures: Counter[str] = Counter()
+        self._heeded: dict[tuple[str, str], float] = {}
         self._hearings: Counter[str] = Counter()
         self._downloaded: set[tuple[str, str]] = set()
         self._uploaded: dict[str, tuple[int, int]] = {}
@@ -250,6 +254,7 @@ class Oracle:
             self._broken("floor", f"{device} keeps a command of a run that is over")
         if command.id in self._forgotten[device]:
             self._broken("once", f"{device} keeps {command.id}, which it had done")
+        self._heeded.pop((device, command.id), None)
         cancelled_by = self._dropped.pop((device, command.id), None)
         if cancelled_by is not None:
             if command.epoch <= cancelled_by:
@@ -269,6 +274,8 @@ class Oracle:
             self._broken("keep-first", f"{device} works on {command.id}, which is not kept")
         if command.id in self._answered or command.id in self._forgotten[device]:
             self._broken("once", f"{device} works on {command.id}, which was done")
+        if (device, command.id) in self._heeded:
+            self._broken("once", f"{device} works on {command.id}, which it had cancelled")
         crashes = self._crashes[device]
         if self._crashes_when_begun.get(command.id) == crashes:
             self._broken("once", f"{device} works on {command.id} again without a crash")
@@ -326,6 +333,15 @@ class Oracle:
             if command and cancelled_by < self._epochs.get((device, command.run), 0):
                 self._broken("fenced", f"{device} drops {id_} at an older gateway's word")
 
+    def cancel_heard(self, device: str, ids: Iterable[str], epoch: int) -> None:
+        """A device is told to drop commands: what it has not answered must not come back."""
+        for id_ in ids:
+            command = self._kept[device].get(id_)
+            if command is None or id_ in self._answered:
+                continue
+            if epoch >= self._epochs.get((device, command.run), 0):
+                self._heeded[device, id_] = self._world.now
+
     def floor_raised(self, device: str, floor: int) -> None:
         """A device forgets all runs below a number."""
         for run, number in self._numbers.items():
@@ -335,6 +351,9 @@ class Oracle:
     def crashed(self, device: str) -> None:
         """A device lost power, and with it the epochs that it knew beside those on its disk."""
         self._crashes[device] += 1
+        # What it heeded just now may not be durable.
+        durable_at = self._world.now - _COMMIT_S
+        self._heeded = {k: t for k, t in self._heeded.items() if k[0] != device or t < durable_at}
         self._epochs = {key: e for key, e in self._epochs.items() if key[0] != device}
         for command in self._kept[device].values():
             known = self._epochs.get((device, command.run), 0)
