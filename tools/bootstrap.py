@@ -129,7 +129,7 @@ def check(arguments: list[str]) -> int:
 
 
 NIGHTLY = (
-    # Three to four hours on two cores; the seeds begin behind those of `test`.
+    # About five hours on two cores; the seeds begin behind those of `test`.
     ("sim", "--device-rounds", "100000000", "--seeds", "100000:", "--processes", "2"),
     ("crash", "--nested", "3000"),
     ("chaos", "--scenarios", "30"),
