@@ -472,7 +472,7 @@ class GatewayNode(Process[Step]):
         self.link.send(command.client, "command", parcel)
 
     def _tell(self, tell: Tell) -> None:
-        ids = tuple(sorted(tell.ids))  # some are said in the order of a set, which no seed decides
+        ids = tell.ids
         self.world.note("gateway", "tells", tell.device, tell.method, ids)
         self.place.oracle.told(tell.method, ids)
         grants: tuple[Grant, ...] = ()

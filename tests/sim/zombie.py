@@ -58,7 +58,7 @@ class Zombie:
                 control = Control(
                     effect.device,
                     effect.method,
-                    tuple(sorted(effect.ids)),  # some are said in the order of a set
+                    effect.ids,
                     epoch=effect.epoch,
                     floor=effect.floor,
                 )

@@ -50,10 +50,10 @@ class Heartbeat:
     labels: dict[str, str] = field(default_factory=dict)
 
     @property
-    def holds(self) -> frozenset[str]:
-        """The commands that this device has and has not answered."""
+    def holds(self) -> tuple[str, ...]:
+        """The commands that this device has and has not answered, in its own order."""
         running = () if self.running is None else (self.running,)
-        return frozenset((*running, *self.queued))
+        return (*running, *self.queued)
 
     def to_bytes(self) -> bytes:
         """Write the message."""
