@@ -107,7 +107,7 @@ def test_an_agent_that_is_told_twice_to_end_leaves_nobody(
     _, broker = programs.mosquitto()
     (tmp_path / "pause").touch()
     crew = programs.agent("crew", broker, "--crew", "2")
-    programs.windflower(
+    run = programs.windflower(
         *("run", str(apps / "families"), "--limit", "2", "--broker", broker),
         *("--state", str(tmp_path / "state"), "-c", f"folder='{tmp_path}'"),
         name="run",
@@ -120,3 +120,4 @@ def test_an_agent_that_is_told_twice_to_end_leaves_nobody(
 
     assert 4 <= len(family)  # two workers, and what the app started in each
     until_dead(family)
+    run.end()
