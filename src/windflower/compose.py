@@ -19,7 +19,7 @@ from windflower.adapters.local.blob_endpoint import blob_endpoint
 from windflower.adapters.local.blob_folder import BlobFolder
 from windflower.adapters.local.broker import LocalBroker
 from windflower.adapters.local.event_file import EventFile
-from windflower.adapters.local.files import write_durably
+from windflower.adapters.local.files import make_private, write_durably
 from windflower.adapters.local.fleet_link import MqttFleetLink
 from windflower.adapters.local.http_server import HttpServer
 from windflower.adapters.local.journal import open_journal
@@ -124,7 +124,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
         BrokerUnavailable, BrokerRefused, PortTaken, ConfigError: as they say.
     """
     state = StateFolder(settings.state)
-    state.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(state.path)
     with _Lock(state):
         broker = await _start_broker(settings, state)
         try:
@@ -174,9 +174,7 @@ async def _gateway(
     feed = Feed(events)
     world = FleetPorts(link, link.replies, link.presence, blobs, journal, clock)
     fleet = Fleet(world, signer=signer, feed=feed, broker=str(broker.address))
-    budget = Budget(
-        int(settings.resume_gb * (1 << 30)), journal=journal, blobs=blobs, clock=clock, feed=feed
-    )
+    budget = Budget(int(settings.resume_gb * (1 << 30)), journal=journal, blobs=blobs, feed=feed)
     desk = Desk(fleet, journal=journal, blobs=blobs, clock=clock, feed=feed, budget=budget)
     server = LineServer(desk, feed, state.socket)
     housekeeping = Housekeeping(

@@ -20,6 +20,7 @@ from windflower.adapters.local.access import BROKER_VARIABLE
 from windflower.adapters.local.device_link import MqttDeviceLink
 from windflower.adapters.local.device_store import DeviceStores
 from windflower.adapters.local.event_file import EventStream
+from windflower.adapters.local.files import make_private
 from windflower.adapters.local.http_transfers import HttpTransfers
 from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.process import allow_many_descriptors
@@ -80,6 +81,7 @@ class Quarters:
         self._topics = Topics(given.topic_prefix)
         self._labels = _labels(given.label)
         self._state: Path = given.state or _default_state(given.device_id)
+        make_private(self._state)  # it keeps secrets that noise for privacy is drawn from
         self._stores = DeviceStores(self._state)
         self.scratch = self._state / "apps"
         shutil.rmtree(self.scratch, ignore_errors=True)  # what a killed agent left
@@ -146,7 +148,7 @@ async def serve(given: argparse.Namespace) -> None:
     )
     tasks = [asyncio.create_task(agent.run()) for agent in agents]
 
-    def stop() -> None:
+    def stop(_: object = None) -> None:
         for task in tasks:
             if not task.cancelling():  # it is never disturbed while it ends
                 task.cancel()

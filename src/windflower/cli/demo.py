@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from windflower.adapters.local.event_file import EventFile
+from windflower.adapters.local.files import make_private
 from windflower.cli.run import answer
 from windflower.errors import AppError
 from windflower.flower.app_folder import AppFolder
@@ -103,7 +104,7 @@ async def _watched(
     around: Callable[[Show], Show] = lambda show: show,
 ) -> JobResult:
     """Run the demo's job while a person watches; `around` hears of everything first."""
-    request.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(request.state)
     with (request.state / "demo.log").open("wb") as log:
         if is_json:
             return await run_job(request, around(lambda _: None), output=log, log=log)

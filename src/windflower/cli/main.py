@@ -13,7 +13,7 @@ import typer
 from windflower import __version__
 from windflower.adapters.local.signals import KILLED, stop_on_signal
 from windflower.cli.exit_codes import code_of
-from windflower.errors import WindflowerError
+from windflower.errors import StoreUnavailable, WindflowerError
 
 app = typer.Typer(
     name="windflower",
@@ -69,6 +69,9 @@ def main() -> None:
     except WindflowerError as error:
         sys.stderr.write(f"windflower: {error}\n")
         sys.exit(error.exit_code)
+    except OSError as error:  # a folder of somebody else, a full disk
+        sys.stderr.write(f"windflower: {error}\n")
+        sys.exit(StoreUnavailable.exit_code)
 
 
 @app.callback()
@@ -160,25 +163,28 @@ def run_app(
     output: FormatOption = Format.DEFAULT,
 ) -> None:
     """Run a Flower app on the fleet, through the running gateway or one for this run."""
-    from windflower.cli.run import given_policy, show_run  # noqa: PLC0415
+    from windflower.cli.run import check_resume, given_policy, show_run  # noqa: PLC0415
     from windflower.pipeline.job import JobRequest  # noqa: PLC0415
     from windflower.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings(state=state, broker=broker)
+    policy = given_policy(
+        is_strict=strict or None,
+        deadline_s=deadline,
+        quorum=quorum,
+        over_select=over_select,
+        min_replies=min_replies,
+        wait_for_offline=wait_for_offline,
+        wait_devices_s=wait_devices,
+    )
+    if resume is not None:
+        check_resume({"run-config": config, "seed": seed, "devices": devices, **policy})
     request = JobRequest(
         app=folder,
         state=settings.state,
         overrides=config or [],
         seed=seed,
-        policy=given_policy(
-            is_strict=strict or None,
-            deadline_s=deadline,
-            quorum=quorum,
-            over_select=over_select,
-            min_replies=min_replies,
-            wait_for_offline=wait_for_offline,
-            wait_devices_s=wait_devices,
-        ),
+        policy=policy,
         devices=devices,
         limit=limit,
         broker=settings.broker,
@@ -267,7 +273,7 @@ def _finish(work: Coroutine[Any, Any, dict[str, Any]], output: Format) -> None:
     """Run a command to its end, print its JSON as the last line, and exit with its code."""
     try:
         answer = _run_until_signal(lambda: work)
-    except WindflowerError as error:
+    except (WindflowerError, OSError) as error:
         if output is Format.JSON:
             typer.echo(json.dumps({"success": False, "error-message": str(error)}))
         raise

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from windflower import errors
-from windflower.errors import RunFailed, RunSuspended
+from windflower.errors import ConfigError, RunFailed, RunSuspended
 from windflower.flower.app_folder import make_policy
 from windflower.observe.sentences import sentence
 from windflower.pipeline.job import JobRequest, JobResult, run_job
@@ -33,6 +33,21 @@ def given_policy(**flags: Any) -> dict[str, Any]:  # noqa: ANN401 - as typer giv
     checked = {key: value for key, value in given.items() if key != "is_strict"}
     make_policy(checked, source="the command line")
     return given
+
+
+def check_resume(given: dict[str, Any]) -> None:
+    """Refuse flags that a run which goes on cannot heed.
+
+    Raises:
+        ConfigError: names the first of those that were given.
+    """
+    flags = [key for key, value in given.items() if value is not None]
+    if flags:
+        raise ConfigError(
+            f"--resume: the run goes on as it was begun; leave out what says otherwise"
+            f" ({flags[0].removeprefix('is_').removesuffix('_s').replace('_', '-')})",
+            key="resume",
+        )
 
 
 def answer(result: JobResult) -> dict[str, Any]:

@@ -42,9 +42,12 @@ async def show_report(state: Path, run: str, *, is_json: bool) -> dict[str, Any]
 
 async def show_verdict(state: Path, run: str, *, is_json: bool) -> dict[str, Any]:
     """Recompute a run's final arrays and compare."""
-    if not is_json:
-        sys.stderr.write(f"  executing run {run} once more, on the answers in its journal\n")
-    verdict = await verify(state, run)
+
+    def say(line: str) -> None:
+        if not is_json:
+            sys.stderr.write(f"  {line}\n")
+
+    verdict = await verify(state, run, say)
     if not is_json:
         lines = [f"recorded    {verdict.recorded}", f"recomputed  {verdict.recomputed or '-'}"]
         lines.append(

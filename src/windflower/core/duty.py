@@ -10,7 +10,7 @@ answered again from the store and never done twice.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from windflower.core.backoff import wait_s
@@ -96,6 +96,12 @@ class _Task:
         """Whether other grants may help: these are dead, or lead where nobody answers."""
         return self.is_starved or self.failures >= MOVED
 
+    def take_time(self, again: Command, now: float) -> None:
+        """Take more time, where a command that is sent again leaves more: its run waits anew."""
+        if now + again.ttl_s > self.received_at + self.command.ttl_s:
+            self.command = replace(self.command, ttl_s=again.ttl_s)
+            self.received_at = now
+
     def renew(self, grants: Iterable[Grant]) -> None:
         """Take newer grants; they end a wait for them."""
         for grant in grants:
@@ -159,6 +165,7 @@ class Duty:
             return [_refused(problem, command)]
         effects = self._learn(command)
         if (task := self._tasks.get(command.id)) is not None:
+            task.take_time(command, now)
             task.renew(grants)
             return [*effects, *self._again(task), *self._upload_waiting(now), *self._go_on(now)]
         task = _Task(command, received_at=now)

@@ -209,7 +209,10 @@ class Exchanges:
         if held is None or held.terms.deadline > now:
             return []
         held.terms, held.is_held = terms, False
-        return [RecordTerms(batch, terms)]
+        effects: list[Effect] = [RecordTerms(batch, terms)]
+        for id_ in held.open:  # a device that still holds it must know that there is time again
+            effects += self._send(self._open[id_], now)
+        return effects
 
     # --------------------------------------------------------------------- from the devices
 

@@ -293,7 +293,9 @@ class FleetGrid(Grid):
         left = set(present) - {c.client for c in commands}
         first, metadata = commands[0], self._sent[commands[0].id]
         spares = []
-        for device in sorted(left, key=lambda d: self._draw(d, first.id))[:wanted]:
+        # By what stays the same when a lenient run asks with other values.
+        occasion = f"{first.type} {first.group} {self._spared}"
+        for device in sorted(left, key=lambda d: self._draw(d, occasion))[:wanted]:
             self._devices |= _by_node([device])
             id_ = self._identify(device, metadata, first.content)
             self._sent[id_] = metadata

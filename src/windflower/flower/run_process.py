@@ -9,12 +9,19 @@ from pathlib import Path
 
 from windflower.errors import GatewayUnavailable, RunFailed, RunSuspended, WindflowerError
 from windflower.flower.app_folder import AppFolder
-from windflower.flower.execution import execute
+from windflower.flower.execution import MODEL_FILE, execute
 from windflower.gateway.line import SocketLine
 
 
 def _problem(error: WindflowerError) -> dict[str, str]:
     return {"error": str(error), "error-type": type(error).__name__}
+
+
+def _clear(results: Path) -> None:
+    """Remove the packs that an earlier process had not handed over when it was killed."""
+    for pack in results.glob("*.pack*"):
+        if pack.name != MODEL_FILE:
+            pack.unlink()
 
 
 def main() -> int:
@@ -23,6 +30,7 @@ def main() -> int:
     try:
         line = SocketLine(Path(socket))
         record = line.begin(run, int(epoch))
+        _clear(Path(results))
     except WindflowerError as error:
         sys.stderr.write(f"windflower: {error}\n")
         return error.exit_code

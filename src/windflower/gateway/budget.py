@@ -4,11 +4,10 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from windflower.core.events import RoomNeeded, UpdatesDropped
-from windflower.core.ledger import DropRecord
 from windflower.core.retention import RESERVE_BYTES, Holding, answers_bytes, to_drop
 from windflower.errors import NotEnoughRoom
 from windflower.gateway.feed import Feed
-from windflower.ports import Blobs, Clock, Journal
+from windflower.ports import Blobs, Journal
 from windflower.wire.messages import Command
 
 _FULL: Final = 0.75
@@ -22,44 +21,61 @@ class Budget:
         size_bytes: what one open run may hold.
         journal: what is kept of runs.
         blobs: where updates are.
-        clock: Unix time.
         feed: takes events.
     """
 
-    def __init__(
-        self, size_bytes: int, *, journal: Journal, blobs: Blobs, clock: Clock, feed: Feed
-    ) -> None:
+    def __init__(self, size_bytes: int, *, journal: Journal, blobs: Blobs, feed: Feed) -> None:
         self._size_bytes = size_bytes
         self._journal = journal
         self._blobs = blobs
-        self._clock = clock
         self._feed = feed
         self._held: dict[str, int] = {}
         self._told: set[str] = set()
 
-    async def make_room(
+    async def to_drop(
         self, run: str, commands: Sequence[Command], *, read: Collection[str]
-    ) -> bool:
-        """Make room for the answers of a phase; return whether the run can still be begun again.
+    ) -> list[Holding]:
+        """Return which updates have to go before a phase, so that its answers fit.
 
         Args:
             run: the run.
             commands: what is about to be asked.
             read: keys of updates that the run's process has in its hands: they stay readable for
                 it, and can go.
-
-        Raises:
-            NotEnoughRoom: the disk has none for them.
         """
         need = answers_bytes(commands)
         self._say_what_is_needed(run, need)
         if run not in self._held:
             self._held[run] = sum(h.size_bytes for h in await self._journal.holdings(run))
-        is_resumable = True
-        if need and self._held[run] + need > self._size_bytes:
-            is_resumable = await self._drop(run, await self._to_drop(run, need, read))
-        self._check_disk(len(commands), need)
-        return is_resumable
+        if not need or self._held[run] + need <= self._size_bytes:
+            return []
+        holdings = await self._journal.holdings(run)
+        free = [h for h in holdings if h.is_spare or h.is_aggregate or h.key in read]
+        self._held[run] = sum(holding.size_bytes for holding in holdings)
+        stays = self._held[run] - sum(holding.size_bytes for holding in free)
+        room = self._size_bytes - need - stays
+        return to_drop(free, room_bytes=room, comfort_bytes=int(room * _FULL))
+
+    async def drop(self, run: str, dropped: Sequence[Holding]) -> None:
+        """Drop updates that are noted as gone in the journal: nobody looks for them any more."""
+        for holding in dropped:
+            await self._blobs.discard(holding.key)
+        size = sum(holding.size_bytes for holding in dropped)
+        self._held[run] = self._held.get(run, size) - size
+        updates = sum(not holding.is_aggregate for holding in dropped)
+        is_resumable = all(holding.is_spare for holding in dropped)
+        self._feed.report(
+            UpdatesDropped(run=run, updates=updates, size_bytes=size, is_resumable=is_resumable)
+        )
+
+    def check_disk(self, commands: Sequence[Command]) -> None:
+        """Raise NotEnoughRoom where the disk has no room for the answers of a phase."""
+        need, room = answers_bytes(commands) + RESERVE_BYTES, self._blobs.room_bytes()
+        if need > room:
+            raise NotEnoughRoom(
+                f"the answers of {len(commands)} devices may take {need / 1e6:.0f} MB, and"
+                f" {room / 1e6:.0f} MB are free on the gateway's disk: make room, then resume"
+            )
 
     def add(self, run: str, size_bytes: int) -> None:
         """Note that a run holds so much more."""
@@ -71,31 +87,6 @@ class Budget:
         self._held.pop(run, None)
         self._told.discard(run)
 
-    async def _to_drop(self, run: str, need: int, read: Collection[str]) -> list[Holding]:
-        holdings = await self._journal.holdings(run)
-        free = [h for h in holdings if h.is_spare or h.is_aggregate or h.key in read]
-        self._held[run] = sum(holding.size_bytes for holding in holdings)
-        stays = self._held[run] - sum(holding.size_bytes for holding in free)
-        room = self._size_bytes - need - stays
-        return to_drop(free, room_bytes=room, comfort_bytes=int(room * _FULL))
-
-    async def _drop(self, run: str, dropped: Sequence[Holding]) -> bool:
-        is_resumable = all(holding.is_spare for holding in dropped)
-        if not dropped:
-            return is_resumable
-        # First in the journal: a key that nobody refers to is swept some day.
-        ids = tuple(holding.id for holding in dropped)
-        await self._journal.record([DropRecord(run, ids)], at=self._clock.now())
-        for holding in dropped:
-            await self._blobs.discard(holding.key)
-        size = sum(holding.size_bytes for holding in dropped)
-        self._held[run] -= size
-        updates = sum(not holding.is_aggregate for holding in dropped)
-        self._feed.report(
-            UpdatesDropped(run=run, updates=updates, size_bytes=size, is_resumable=is_resumable)
-        )
-        return is_resumable
-
     def _say_what_is_needed(self, run: str, need: int) -> None:
         if not need or run in self._told:
             return
@@ -104,11 +95,3 @@ class Budget:
         self._feed.report(
             RoomNeeded(run=run, phase_bytes=need, budget_bytes=self._size_bytes, free_bytes=free)
         )
-
-    def _check_disk(self, count: int, need: int) -> None:
-        need, room = need + RESERVE_BYTES, self._blobs.room_bytes()
-        if need > room:
-            raise NotEnoughRoom(
-                f"the answers of {count} devices may take {need / 1e6:.0f} MB, and"
-                f" {room / 1e6:.0f} MB are free on the gateway's disk: make room, then resume"
-            )

@@ -4,7 +4,6 @@ A run is somebody's ServerApp in a process of its own. Whatever it is told is jo
 that it can be started again from the top and is told the same.
 """
 
-import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +21,7 @@ from windflower.core.events import (
 )
 from windflower.core.ledger import (
     AggregateRecord,
+    DropRecord,
     EpochRecord,
     PhaseRecord,
     PullRecord,
@@ -37,7 +37,6 @@ from windflower.core.roster import Presence
 from windflower.errors import (
     ConfigError,
     LocalProtocolError,
-    NotEnoughDevices,
     RunDiverged,
     RunFailed,
 )
@@ -45,6 +44,7 @@ from windflower.gateway.budget import Budget
 from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet
 from windflower.gateway.retracing import NO_HISTORY, Retracing
+from windflower.gateway.waiting import wait_for_devices
 from windflower.ports import Blobs, Clock, Journal
 from windflower.wire.blobs import BlobRef
 from windflower.wire.messages import Command
@@ -130,15 +130,14 @@ class Desk:
         budget: Budget | None = None,
     ) -> None:
         self._fleet = fleet
-        self._budget = budget or Budget(
-            OPEN_RUN_BYTES, journal=journal, blobs=blobs, clock=clock, feed=feed
-        )
+        self._budget = budget or Budget(OPEN_RUN_BYTES, journal=journal, blobs=blobs, feed=feed)
         self._journal = journal
         self._blobs = blobs
         self._clock = clock
         self._feed = feed
         self._runs: dict[str, RunRecord] = {}
         self._executions: dict[str, _Execution] = {}
+        self._ending: set[str] = set()
         self._last_number = 0
 
     def restore(self, runs: Sequence[RunRecord], last_number: int) -> None:
@@ -206,7 +205,7 @@ class Desk:
             RunFailed: it cannot be begun again, and is over now.
         """
         before = self.run(run)
-        if before.state != "open":
+        if not self._is_open(before):
             raise ConfigError(f"run {run} is over: there is nothing to resume", key="resume")
         if not before.is_resumable:
             reason = "it cannot be begun again: it held more than resume_gb, and old updates went"
@@ -267,10 +266,11 @@ class Desk:
             RunDiverged: it ended well, and without asking for all that it asked before.
         """
         record = self.run(run)
-        if record.state != "open":
+        if not self._is_open(record):
             return
         if success and run in self._executions:
             self._executions[run].retracing.end()
+        self._ending.add(run)  # while its end is written down, nothing is begun for it
         now = self._clock.now()
         state: Any = "done" if success else "failed"
         tally = asdict(await self._journal.tally(run))
@@ -279,6 +279,7 @@ class Desk:
         ended = replace(record, state=state, result=kept, ended_at=now, seed=seed)
         await self._journal.record([ended], at=now)
         self._runs[run] = ended
+        self._ending.discard(run)
         self._executions.pop(run, None)
         self._fleet.end_run(run)
         self._budget.forget(run)
@@ -299,9 +300,12 @@ class Desk:
             raise ConfigError(f"there is no run {run}: see `windflower runs`", key="run")
         return self._runs[run]
 
+    def _is_open(self, record: RunRecord) -> bool:
+        return record.state == "open" and record.run not in self._ending
+
     def _execution_of(self, run: str) -> tuple[RunRecord, _Execution]:
         record = self.run(run)
-        if record.state != "open":
+        if not self._is_open(record):
             raise LocalProtocolError(f"run {run} is over")
         if run not in self._executions:
             raise LocalProtocolError(f"run {run} has to be resumed first")
@@ -319,26 +323,7 @@ class Desk:
         Raises:
             NotEnoughDevices: there were fewer for all that time; the message names who is missed.
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                while (have := self._online()) < need:
-                    await self._fleet.changed()
-                return have
-        except TimeoutError:
-            have = self._online()
-            if have >= need:
-                return have
-            raise NotEnoughDevices(self._shortage(need, have), have=have, need=need) from None
-
-    def _online(self) -> int:
-        return sum(presence.is_online for presence in self.devices())
-
-    def _shortage(self, need: int, have: int) -> str:
-        now = self._clock.now()
-        missed = [p for p in self.devices() if not p.is_online and p.heard_at > 0]
-        names = ", ".join(f"{p.device} last heard {_ago(now - p.heard_at)} ago" for p in missed[:5])
-        plural = "device" if need == 1 else "devices"
-        return f"needs {need} {plural}, {have} online" + (f" ({names})" if names else "")
+        return await wait_for_devices(self._fleet, self._clock, need, timeout_s=timeout_s)
 
     async def roster(self, run: str, call: int) -> tuple[str, ...]:
         """Return the devices that a run may ask: the same as when it asked before."""
@@ -441,11 +426,19 @@ class Desk:
         )
 
     async def _make_room(self, run: str, commands: Sequence[Command]) -> None:
-        record, execution = self._execution_of(run)
-        is_resumable = await self._budget.make_room(run, commands, read=execution.read)
-        if record.is_resumable and not is_resumable:
-            self._runs[run] = replace(record, is_resumable=False)
-            await self._journal.record([self._runs[run]], at=self._clock.now())
+        """Let updates go for the answers to come; a run that ended meanwhile asks no more."""
+        execution = self._execution_of(run)[1]
+        dropped = await self._budget.to_drop(run, commands, read=execution.read)
+        record = self._execution_of(run)[0]
+        if dropped:
+            entries: list[DropRecord | RunRecord] = [DropRecord(run, tuple(h.id for h in dropped))]
+            if record.is_resumable and not all(holding.is_spare for holding in dropped):
+                self._runs[run] = replace(record, is_resumable=False)
+                entries.append(self._runs[run])
+            await self._journal.record(entries, at=self._clock.now())
+            await self._budget.drop(run, dropped)
+        self._budget.check_disk(commands)
+        self._execution_of(run)
 
     async def push(self, run: str, commands: Sequence[Command]) -> None:
         """Ask devices without waiting for them; raises RunDiverged and NotEnoughRoom as `ask`."""
@@ -553,9 +546,3 @@ def _check_replies(settlements: Sequence[Settlement], terms: Terms) -> None:
             f"{good} of {len(settlements)} devices answered well, at least {terms.minimum} must"
             f" (min_replies); the first that failed says: {first.reason}"
         )
-
-
-def _ago(seconds: float) -> str:
-    if seconds < 120:  # noqa: PLR2004 - two minutes
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min"

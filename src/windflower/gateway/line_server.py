@@ -133,9 +133,7 @@ class LineServer:
 
     def _begin(self, given: dict[str, Any], writer: asyncio.StreamWriter) -> Any:  # noqa: ANN401
         record = self._desk.begin(given["run"], given["epoch"])
-        for other, caller in self._callers.items():
-            if any(run == record.run for run, _ in caller.runs):
-                other.close()  # a run has one process
+        self._part_with(record.run)
         self._callers[writer].runs.append((record.run, record.epoch))
         return record.to_json()
 
@@ -165,7 +163,16 @@ class LineServer:
         )
         return (await self._desk.open_run(request)).to_json()
 
+    def _part_with(self, run: str) -> None:
+        """Hang up on whoever executed a run until now: it has one process."""
+        for writer, caller in self._callers.items():
+            if any(run == executed for executed, _ in caller.runs):
+                writer.close()
+                for call in caller.calls:
+                    call.cancel()
+
     async def _resume_run(self, given: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON is any
+        self._part_with(given["run"])
         return (await self._desk.resume_run(given["run"], is_lenient=given["is_lenient"])).to_json()
 
     async def _suspend_run(self, given: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from windflower import errors
 from windflower.adapters.local.access import BROKER_VARIABLE, Access
-from windflower.adapters.local.files import open_log
+from windflower.adapters.local.files import make_private, open_log
 from windflower.adapters.local.process import end, start
 from windflower.errors import GatewayUnavailable, WindflowerError
 from windflower.gateway.line import SocketLine
@@ -167,7 +167,7 @@ async def _find(state: Path, broker: str | None) -> Gateway:
 
 async def _start(state: Path, broker: str | None) -> Process:
     command = (sys.executable, "-m", "windflower.cli.main", "serve", "--state", str(state))
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(state)
     # Not as an argument: whoever lists processes would read the broker's password.
     environment = {**os.environ, **({BROKER_VARIABLE: broker} if broker else {})}
     with open_log(state / "gateway.log") as log:

@@ -135,9 +135,9 @@ async def _desk(
     fleet = Fleet(ports, signer=Signer(bytes(KEY_BYTES)), feed=feed, broker="memory")
     await fleet.start()
     try:
-        world: dict[str, Any] = {"journal": journal, "blobs": blobs, "clock": clock, "feed": feed}
+        world: dict[str, Any] = {"journal": journal, "blobs": blobs, "feed": feed}
         budget = Budget(request.budget_bytes, **world)
-        yield Desk(fleet, **world, budget=budget), link, blobs
+        yield Desk(fleet, **world, clock=clock, budget=budget), link, blobs
     finally:
         await fleet.stop()
 

@@ -7,6 +7,7 @@ at the top, and what was settled is told again.
 import asyncio
 import os
 import secrets
+import signal
 import sys
 import threading
 from asyncio.subprocess import DEVNULL
@@ -158,6 +159,9 @@ async def run_job(
         )
 
 
+_TO_GO_ON: Final = "this command was told to end (SIGTERM); nothing is lost"
+
+
 class _Job:
     """One run and what it needs around it."""
 
@@ -236,6 +240,8 @@ class _Job:
 
     async def _resume(self, stack: AsyncExitStack, run: str) -> tuple[RunRecord, AppFolder, int]:
         record: RunRecord = await self.ask(SocketLine.run, run)
+        if record.state != "open":
+            raise ConfigError(f"run {run} is over: there is nothing to resume", key="resume")
         app = AppFolder.read(Path(record.folder))
         if make_bundle(app)[0] != record.bundle:
             raise ConfigError(
@@ -314,7 +320,8 @@ class _Job:
                 return record, reason, RunSuspended.__name__
             self._show({"event": "run-process-lost", "run": record.run, "code": code})
             await self._look_for_devices(record)
-            record = await self.ask(SocketLine.resume_run, record.run, is_lenient=False)
+            lenient = self._request.is_lenient
+            record = await self.ask(SocketLine.resume_run, record.run, is_lenient=lenient)
 
     async def _check_elsewhere(self, record: RunRecord) -> None:
         """Leave a run alone that another job has taken over; raises RunSuspended."""
@@ -337,8 +344,11 @@ class _Job:
         self._show(process_started("run", process.pid, name=record.run))
         try:
             return await process.wait()
-        except asyncio.CancelledError:
-            await self._end(record.run, "a person stopped it")
+        except asyncio.CancelledError as cancelled:
+            if cancelled.args == (signal.SIGTERM,):  # a supervisor's, who may start it again
+                self._show({"event": "run-suspended", "run": record.run, "reason": _TO_GO_ON})
+            else:
+                await self._end(record.run, "a person stopped it")
             raise
         finally:
             await end(process)

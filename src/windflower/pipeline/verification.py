@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from asyncio.subprocess import DEVNULL
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -41,12 +42,13 @@ class Verdict:
         return self.recomputed == self.recorded
 
 
-async def verify(state: Path, run: str) -> Verdict:
+async def verify(state: Path, run: str, say: Callable[[str], None]) -> Verdict:
     """Execute a run's ServerApp once more, on the answers that its journal holds.
 
     Args:
         state: the state folder; its gateway may be at work, and need not be.
         run: the run.
+        say: told what takes a while, before it does.
 
     Raises:
         ConfigError: there is no such run, it is open, or it has no final arrays.
@@ -74,6 +76,7 @@ async def verify(state: Path, run: str) -> Verdict:
     if not isinstance(recorded, str):
         raise ConfigError(f"run {run} came to no arrays: {record.result.get('reason')}", key="run")
     with TemporaryFile() as output:  # no pipe: what the app leaves behind may hold that open
+        say(f"executing run {run} once more, on the answers in its journal")
         process = await start(
             *(sys.executable, "-m", "windflower.flower.verify_process", str(state), run),
             stdin=DEVNULL,

@@ -137,7 +137,9 @@ class BlobFolder:
             data = await self._row(key)
             if data is None:
                 raise BlobNotFound(f"no blob {key}")
-            view.write_bytes(data)
+            async with self.landing() as half:  # a full disk must not leave half a view
+                half.write_bytes(data)
+                half.replace(view)
         return view
 
     def grant(

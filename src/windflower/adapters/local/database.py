@@ -32,21 +32,16 @@ class Database:
         version: the schema's number; it grows with each change that older code cannot read.
 
     Raises:
-        StoreUnavailable: the file has a schema of another number.
+        StoreUnavailable: the file has a schema of another number, or the disk refuses it.
     """
 
     def __init__(self, path: Path, schema: str, *, version: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=FULL")
-        self._connection.execute("PRAGMA secure_delete=ON")
-        _check_version(self._connection, path, version)
-        # One transaction: tables without their number would look like another release's for ever.
-        self._connection.executescript(
-            f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version={version}; COMMIT;"
-        )
+        try:
+            self._connection = _opened(path, schema, version)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"{path} cannot be used: {error}") from error
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name=f"sqlite {path.name}", daemon=True)
         self._thread.start()
@@ -137,9 +132,9 @@ class DatabaseReader:
         self._path = path
         try:
             self._connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
-        except sqlite3.OperationalError as error:
+            _check_version(self._connection, path, version)
+        except sqlite3.Error as error:
             raise StoreUnavailable(f"{path} cannot be read: {error}") from error
-        _check_version(self._connection, path, version)
 
     async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query; raises StoreUnavailable where it would change something."""
@@ -154,6 +149,17 @@ class DatabaseReader:
     async def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+def _opened(path: Path, schema: str, version: int) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA secure_delete=ON")
+    _check_version(connection, path, version)
+    # One transaction: tables without their number would look like another release's for ever.
+    connection.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version={version}; COMMIT;")
+    return connection
 
 
 def _check_version(connection: sqlite3.Connection, path: Path, version: int) -> None:

@@ -10,6 +10,11 @@ from windflower.wire.blobs import BlobRef
 _CHUNK_BYTES: Final = 1 << 20
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder that only this user may enter, where it is missing."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
 def make_durable(path: Path) -> None:
     """Return when the content of a file or folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

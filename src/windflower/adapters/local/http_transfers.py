@@ -53,8 +53,7 @@ class HttpTransfers:
         place = (parts.scheme, parts.netloc)
         idle = self._idle.setdefault(place, [])
         while True:
-            is_fresh = not idle
-            connection = self._connect(*place) if is_fresh else idle.pop()
+            connection, is_fresh = self._connection(idle, *place)
             try:
                 transfer(connection, target)
             except (OSError, http.client.HTTPException) as error:
@@ -68,6 +67,15 @@ class HttpTransfers:
             else:
                 idle.append(connection)
                 return
+
+    def _connection(
+        self, idle: list[http.client.HTTPConnection], scheme: str, place: str
+    ) -> tuple[http.client.HTTPConnection, bool]:
+        """Return an idle connection, or a new one, and whether it is new."""
+        try:
+            return idle.pop(), False  # not asked before: other threads take from it too
+        except IndexError:
+            return self._connect(scheme, place), True
 
     def _connect(self, scheme: str, place: str) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection

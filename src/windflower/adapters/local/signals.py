@@ -13,22 +13,22 @@ KILLED: Final = 130
 """The exit code of whoever was stopped by Ctrl-C."""
 
 
-def stop_on_signal(stop: Callable[[], object]) -> None:
+def stop_on_signal(stop: Callable[[signal.Signals], object]) -> None:
     """Let the first Ctrl-C or SIGTERM stop this program in order, and a second Ctrl-C at once.
 
     A second SIGTERM changes nothing: a supervisor sends one to a whole family, in which each also
     hears from its parent. What is done after the first has an end of its own.
 
     Args:
-        stop: begins to end what was started; called once.
+        stop: begins to end what was started; called once, with what was heard.
     """
     loop = asyncio.get_running_loop()
-    heard: list[int] = []
+    heard: list[signal.Signals] = []
 
-    def hear(number: int) -> None:
+    def hear(number: signal.Signals) -> None:
         heard.append(number)
         if len(heard) == 1:
-            stop()
+            stop(number)
         elif number == signal.SIGINT:
             _end_at_once()
 

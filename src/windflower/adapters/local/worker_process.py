@@ -59,13 +59,11 @@ class ProcessWorker:
         if self._channel is None:
             self._channel = await self._start()
             self._bundle = job.command.bundle
-        channel = self._channel
         try:
-            return _read_done(await channel.ask(_job_json(job)))
+            return _read_done(await self._channel.ask(_job_json(job)))
         except asyncio.CancelledError:
             # It is still at the old job: its answer must never be taken for that to the next.
-            channel.kill()
-            self._channel = None
+            await self.stop()
             raise
         except (OSError, asyncio.IncompleteReadError, MalformedMessage) as error:
             await self.stop()
