@@ -24,6 +24,7 @@ from windflower.pipeline.in_memory import (
     open_in_memory,
     private_modules,
 )
+from windflower.ports import Done, Job, Worker
 
 APPS = Path(__file__).parent / "apps"
 DEVICES = 5
@@ -31,6 +32,26 @@ DEVICES = 5
 Config = Mapping[str, ConfigValue]
 Killed = SystemExit
 """The run's process is gone: no app catches this."""
+
+
+class Held:
+    """A device whose work does not end before it may."""
+
+    def __init__(self, worker: Worker, may_end: asyncio.Event) -> None:
+        self._worker = worker
+        self._may_end = may_end
+
+    async def work(self, job: Job) -> Done:
+        await self._may_end.wait()
+        return await self._worker.work(job)
+
+    async def stop(self) -> None:
+        await self._worker.stop()
+
+
+def holding(may_end: asyncio.Event, *devices: int) -> Around:
+    names = {f"device-{number}" for number in devices}
+    return lambda device, worker: Held(worker, may_end) if device in names else worker
 
 
 class MortalLine(LoopLine):

@@ -118,7 +118,8 @@ def how_it_ended(state: Path) -> list[tuple[bool, str]]:
 def test_a_run_that_a_person_stops_is_over_for_the_devices_too(
     programs: Programs, held_run: Program, apps: Path, tmp_path: Path
 ) -> None:
-    assert 130 == held_run.end()
+    held_run.process.send_signal(signal.SIGINT)
+    assert 130 == held_run.wait()
     assert [(False, "a person stopped it")] == how_it_ended(tmp_path / "state")
 
     again = small_run(programs, apps, "again")
@@ -274,3 +275,33 @@ def test_the_gateways_card_is_json_on_one_line(gateway: Program) -> None:
 
     assert {"success", "pid", "socket", "broker", "broker-name", "blobs", "key"} <= set(card)
     assert 1 == len(gateway.out.splitlines())
+
+
+def test_a_run_whose_command_is_ended_by_a_supervisor_goes_on_later(
+    programs: Programs, held_run: Program, tmp_path: Path
+) -> None:
+    assert 130 == held_run.end()
+    assert "is suspended" in held_run.err
+    (suspended,) = until(lambda: events(tmp_path / "state", "run-suspended"), "the gateway to say")
+    (tmp_path / "pause").unlink()
+    again = programs.windflower(
+        *("run", "--resume", suspended["run"], "--state", str(tmp_path / "state")),
+        *("--format", "json"),
+        name="again",
+    )
+
+    assert 0 == again.wait(), again.err
+    assert again.last["success"]
+
+
+def test_a_run_that_was_left_open_is_ended_by_hand(
+    programs: Programs, held_run: Program, tmp_path: Path
+) -> None:
+    state = str(tmp_path / "state")
+    held_run.end()
+    (suspended,) = until(lambda: events(tmp_path / "state", "run-suspended"), "the gateway to say")
+    for code in (0, 78):
+        ended = programs.windflower("end", suspended["run"], "--state", state, name=f"end-{code}")
+        assert code == ended.wait(), ended.err
+
+    assert [(False, "a person ended it")] == how_it_ended(tmp_path / "state")

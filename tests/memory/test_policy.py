@@ -4,32 +4,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from one_process import DEVICES, Config, fleet
+from one_process import DEVICES, Config, fleet, holding
 
 from windflower.core.policy import RoundPolicy
 from windflower.errors import NotEnoughReplies, RunFailed
-from windflower.pipeline.in_memory import Around
-from windflower.ports import Done, Job, Worker
-
-
-class Held:
-    """A device whose work does not end before it may."""
-
-    def __init__(self, worker: Worker, may_end: asyncio.Event) -> None:
-        self._worker = worker
-        self._may_end = may_end
-
-    async def work(self, job: Job) -> Done:
-        await self._may_end.wait()
-        return await self._worker.work(job)
-
-    async def stop(self) -> None:
-        await self._worker.stop()
-
-
-def holding(may_end: asyncio.Event, *devices: int) -> Around:
-    names = {f"device-{number}" for number in devices}
-    return lambda device, worker: Held(worker, may_end) if device in names else worker
 
 
 async def replies_of(

@@ -1,12 +1,14 @@
 """A run that is killed at any call to its gateway, and begun again, ends with the same bits."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
-from one_process import DEVICES, Config, Fleet, fleet
+from one_process import DEVICES, Config, Fleet, fleet, holding
 
 from windflower.core.ledger import RunRecord
-from windflower.errors import RunDiverged
+from windflower.core.policy import RoundPolicy
+from windflower.errors import NotEnoughReplies, RunDiverged
 
 EQUAL = (
     "FedAvg", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad", "FedProx", "QFedAvg", "FedMedian",
@@ -159,3 +161,25 @@ async def test_secure_aggregation_ends_with_the_same_bits_wherever_it_is_killed(
     assert 6 <= len(endings)
     assert {(hash_, works)} == set(endings)
     assert not hash_.startswith("None")
+
+
+async def test_a_lenient_run_asks_anew_in_the_phase_that_was_open(tmp_path: Path) -> None:
+    """Most of a run's life is within a phase, and so are most of its deaths."""
+    may_end = asyncio.Event()
+    policy = RoundPolicy(deadline_s=2.0, min_replies=DEVICES)
+    app: Config = {"strategy": "FedAvgM", "num-server-rounds": 1, "whim": "clock"}
+    around = holding(may_end, 1)
+    async with fleet(tmp_path, "strategies", app, policy=policy, around=around) as disturbed:
+        run = await disturbed.begin()
+        with pytest.raises(NotEnoughReplies):
+            await disturbed.execute(run)
+        may_end.set()
+        run = await disturbed.desk.resume_run(run.run)
+        with pytest.raises(RunDiverged, match="'started-at' in 'config'"):
+            await disturbed.execute(run)
+        run = await disturbed.desk.resume_run(run.run, is_lenient=True)
+        outcome = await disturbed.execute(run)
+        assert outcome is not None
+        await disturbed.end(run, outcome)
+
+        assert "done" == disturbed.desk.run(run.run).state

@@ -49,6 +49,7 @@ class Oracle:
         self._forgotten: defaultdict[str, set[str]] = defaultdict(set)
         self._dropped: dict[tuple[str, str], int] = {}
         self.revivals = 0
+        self.renewed = 0
         self._computed: defaultdict[str, set[str]] = defaultdict(set)
         self._begun: Counter[str] = Counter()
         self._starts: Counter[str] = Counter()
@@ -130,6 +131,7 @@ class Oracle:
 
     def waited_for(self, command: Command, terms: Terms, *, is_renewed: bool, now: float) -> None:
         """A run that begins again waits for what is open from before."""
+        self.renewed += is_renewed
         if terms.deadline <= now and not is_renewed:
             self._broken("deadline", f"{command.id} is waited for, its deadline has passed")
 

@@ -58,6 +58,7 @@ class Outcome:
     abandoned: int
     damaged_downloads: int
     damages: int
+    renewed: int
 
     def waste(self, weather: Weather) -> str | None:
         """Say what was more than it need be, measured against what went wrong.
@@ -68,7 +69,8 @@ class Outcome:
         return next(self._wasted(weather), None)
 
     def _wasted(self, weather: Weather) -> Iterator[str]:
-        commands, messages = self.asked, self.beats + 5 * self.asked + 10
+        commands = self.asked + self.renewed
+        messages = self.beats + 5 * self.asked + 2 * self.renewed + 10
         if not weather.is_calm:
             commands += 2 * self.troubles + 10
             messages += 2 * self.beats + 3 * self.troubles + 10
@@ -268,6 +270,7 @@ class Simulation:
             crashes=oracle.crashes,
             retrainings=oracle.retrainings,
             abandoned=oracle.abandoned,
+            renewed=oracle.renewed,
             damaged_downloads=oracle.damaged_downloads,
             damages=self.place.blobs.damages,
         )

@@ -17,7 +17,7 @@ from windflower.core.duty import Duty
 from windflower.wire.content import Content
 from windflower.wire.messages import Command, Control
 
-SEEDS: Final = 7200
+SEEDS: Final = 7700
 DEVICE_ROUNDS: Final = 2_000_000
 """So many at least the seeds make together: what they made is counted and said by a test."""
 

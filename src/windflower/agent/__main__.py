@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import secrets
+import shlex
 import shutil
 import ssl
 import sys
@@ -179,6 +180,16 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
+def _check_node_config(text: str) -> None:
+    """Refuse now what the app would refuse at each piece of work; its worker reads the rest."""
+    try:
+        is_plain = all("=" in word for word in shlex.split(text))
+    except ValueError:
+        is_plain = False
+    if not is_plain:
+        raise ConfigError(f"--node-config {text}: write key=value ...", key="node-config")
+
+
 def _default_state(device: str) -> Path:
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     base = os.environ.get("WINDFLOWER_STATE") or Path(home) / "windflower"
@@ -192,6 +203,7 @@ def main() -> int:
     given = parse(sys.argv[1:])
     try:
         check_device(given.device_id)
+        _check_node_config(given.node_config)
         asyncio.run(serve(given))
     except MalformedMessage as error:
         sys.stderr.write(f"windflower agent: --device-id: {error}\n")

@@ -39,6 +39,7 @@ async def show_demo(
     if place == "memory":
         return await _demo_in_memory(rounds, devices, seed, state, is_json=is_json)
     request = _request(rounds, devices, seed, state)
+    make_private(state)
     if has_chaos:
         return await _demo_with_chaos(request, rounds, is_json=is_json)
     result = await _watched(request, rounds, is_json=is_json)
@@ -73,6 +74,8 @@ async def _demo_with_chaos(request: JobRequest, rounds: int, *, is_json: bool) -
 
     disturbed = await _watched(request, rounds, is_json=is_json, around=around)
     events.close()
+    if not is_json:
+        sys.stderr.write("\nNow the same once more, and nobody is killed.\n")
     peaceful = replace(request, state=request.state / "undisturbed")
     undisturbed = await _watched(peaceful, rounds, is_json=is_json)
     fields = _told(disturbed, rounds, is_json=is_json)

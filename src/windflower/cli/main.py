@@ -13,7 +13,7 @@ import typer
 from windflower import __version__
 from windflower.adapters.local.signals import KILLED, stop_on_signal
 from windflower.cli.exit_codes import code_of
-from windflower.errors import StoreUnavailable, WindflowerError
+from windflower.errors import ConfigError, StoreUnavailable, WindflowerError
 
 app = typer.Typer(
     name="windflower",
@@ -177,6 +177,8 @@ def run_app(
         wait_for_offline=wait_for_offline,
         wait_devices_s=wait_devices,
     )
+    if lenient and resume is None:
+        raise ConfigError("--lenient goes with --resume", key="lenient")
     if resume is not None:
         check_resume({"run-config": config, "seed": seed, "devices": devices, **policy})
     request = JobRequest(
@@ -251,6 +253,14 @@ def report(
     from windflower.cli.runs import show_report  # noqa: PLC0415
 
     _finish(show_report(_state(state), run, is_json=output is Format.JSON), output)
+
+
+@app.command()
+def end(run: RunArgument, state: StateOption = None, output: FormatOption = Format.DEFAULT) -> None:
+    """End an open run for good: it cannot be resumed, and its devices forget it."""
+    from windflower.cli.runs import end_run  # noqa: PLC0415
+
+    _finish(end_run(_state(state), run, is_json=output is Format.JSON), output)
 
 
 @app.command()

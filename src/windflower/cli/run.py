@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from windflower import errors
-from windflower.errors import ConfigError, RunFailed, RunSuspended
+from windflower.errors import ConfigError, RunDiverged, RunFailed, RunSuspended
 from windflower.flower.app_folder import make_policy
 from windflower.observe.sentences import sentence
 from windflower.pipeline.job import JobRequest, JobResult, run_job
@@ -80,7 +80,14 @@ def say(line: dict[str, Any]) -> None:
 
 def how_it_failed(result: JobResult) -> str:
     """Say why a run has no result, and what to do where it can go on."""
-    if issubclass(getattr(errors, result.error or "", RunFailed), RunSuspended):
+    kind = getattr(errors, result.error or "", RunFailed)
+    if issubclass(kind, RunDiverged):
+        return (
+            f"Run {result.run} stopped: {result.reason}\n"
+            f"Mend the app, then: windflower run --resume {result.run}\n"
+            "Where only values in configs differ, --lenient accepts them."
+        )
+    if issubclass(kind, RunSuspended):
         return (
             f"Run {result.run} is suspended: {result.reason}\n"
             f"Nothing is lost. To go on: windflower run --resume {result.run}"

@@ -1,5 +1,6 @@
 """`windflower runs`, `report` and `verify`: what the journal holds of runs, gateway or not."""
 
+import asyncio
 import json
 import sys
 import time
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from windflower.adapters.local.journal import SqliteJournal, read_journal
+from windflower.cli.run import say
 from windflower.core.ledger import RunRecord, Settlement
+from windflower.errors import ConfigError
+from windflower.pipeline.gateways import gateway_for
 from windflower.pipeline.verification import recorded_run, recorded_runs, verify
 
 
@@ -40,14 +44,28 @@ async def show_report(state: Path, run: str, *, is_json: bool) -> dict[str, Any]
     }
 
 
+async def end_run(state: Path, run: str, *, is_json: bool) -> dict[str, Any]:
+    """End an open run for good."""
+    async with gateway_for(state, None, say) as gateway:
+        record = await asyncio.to_thread(gateway.line.run, run)
+        if record.state != "open":
+            raise ConfigError(f"run {run} is over already", key="run")
+        reason = "a person ended it"
+        line = gateway.line
+        await asyncio.to_thread(line.end_run, run, success=False, reason=reason, result={})
+    if not is_json:
+        sys.stdout.write(f"Run {run} is over. Its devices forget it when they are heard next.\n")
+    return {"success": True, "run-id": run}
+
+
 async def show_verdict(state: Path, run: str, *, is_json: bool) -> dict[str, Any]:
     """Recompute a run's final arrays and compare."""
 
-    def say(line: str) -> None:
+    def told(line: str) -> None:
         if not is_json:
             sys.stderr.write(f"  {line}\n")
 
-    verdict = await verify(state, run, say)
+    verdict = await verify(state, run, told)
     if not is_json:
         lines = [f"recorded    {verdict.recorded}", f"recomputed  {verdict.recomputed or '-'}"]
         lines.append(

@@ -188,7 +188,7 @@ class Exchanges:
                 until its deadline has passed.
             now: the gateway's clock.
         """
-        new = tuple(c for c in commands if c.id not in self._open and c.id not in self._settled)
+        new = tuple(c for c in commands if c.run in self._runs and not self._knows(c.id))
         if not new:
             return self._renew(batch, terms, now)
         together = self._batches.setdefault(batch, _Batch(batch, terms))
@@ -203,6 +203,9 @@ class Exchanges:
                 effects += self._send(exchange, now)
         return effects
 
+    def _knows(self, id_: str) -> bool:
+        return id_ in self._open or id_ in self._settled
+
     def _renew(self, batch: str, terms: Terms, now: float) -> list[Effect]:
         """Wait anew for what was held open past its deadline."""
         held = self._batches.get(batch)
@@ -210,8 +213,10 @@ class Exchanges:
             return []
         held.terms, held.is_held = terms, False
         effects: list[Effect] = [RecordTerms(batch, terms)]
-        for id_ in held.open:  # a device that still holds it must know that there is time again
-            effects += self._send(self._open[id_], now)
+        for exchange in [self._open[id_] for id_ in held.open]:
+            # A device that still holds it would give up in between.
+            if exchange.asked_at + exchange.command.ttl_s <= terms.deadline:
+                effects += self._send(exchange, now)
         return effects
 
     # --------------------------------------------------------------------- from the devices
@@ -345,7 +350,10 @@ class Exchanges:
         return Tell(device, method, ids, boot, self.epoch, self.floor)
 
     def _send(self, exchange: _Exchange, now: float) -> list[Effect]:
-        """Send under the run's present epoch and floor, with the time that is left."""
+        """Send under the run's present epoch and floor.
+
+        The command keeps its own time: a phase may be waited for anew, and says when it is over.
+        """
         is_again = exchange.sent_at is not None
         exchange.sent_at = now
         exchange.sendings += 1
@@ -353,7 +361,6 @@ class Exchanges:
             exchange.command,
             epoch=self._runs[exchange.command.run].epoch,
             floor=self.floor,
-            ttl_s=max(exchange.batch.terms.deadline - now, 0.0),
         )
         event = CommandSent(
             run=command.run,

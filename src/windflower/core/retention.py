@@ -4,7 +4,7 @@ A live exchange is never touched. What a finished run rests on is kept for as lo
 verified; the record of what it came to is kept for good.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,13 +37,23 @@ def device_needs_bytes(command: Command, cached: Iterable[str]) -> int:
     return downloads + 2 * (pack.size_bytes if pack is not None else 0) + RESERVE_BYTES
 
 
-def answers_bytes(commands: Iterable[Command]) -> int:
+def answers_bytes(commands: Iterable[Command], seen: Mapping[str, int]) -> int:
     """Return how much the answers of a phase may take: they are as large as the questions.
 
     What travels in messages does not count.
+
+    Args:
+        commands: what is about to be asked.
+        seen: by type, how large answers have been; where all were nothing, so will these be.
     """
-    contents = (command.content for command in commands)
-    return sum(c.pack.size_bytes for c in contents if c.pack is not None and c.inline is None)
+    return sum(_answer_bytes(command, seen.get(command.type)) for command in commands)
+
+
+def _answer_bytes(command: Command, seen: int | None) -> int:
+    content = command.content
+    if seen == 0 or content.pack is None or content.inline is not None:
+        return seen or 0
+    return max(content.pack.size_bytes, seen or 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from windflower.flower.records import (
     LazyArray,
     from_content,
     header_of,
+    on_a_full_disk_suspended,
     to_packing,
     write_pack,
 )
@@ -183,7 +184,8 @@ class Aggregation:
     def _keep(self, key: str, result: ArrayRecord) -> None:
         path = self._scratch / f"{secrets.token_hex(8)}.pack"
         try:
-            ref = write_pack(to_packing(RecordDict({_RESULT: result})), path)
+            with on_a_full_disk_suspended():
+                ref = write_pack(to_packing(RecordDict({_RESULT: result})), path)
             self._line.keep_aggregate(self._run, key, path, ref)
         finally:
             path.unlink(missing_ok=True)

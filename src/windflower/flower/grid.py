@@ -25,7 +25,12 @@ from windflower.core.ledger import RunRecord, Settlement
 from windflower.errors import ConfigError, MalformedMessage, RunFailed, WindflowerError
 from windflower.flower.aggregation import Aggregation
 from windflower.flower.private import SUPERLINK_NODE, make_message
-from windflower.flower.records import from_content, to_packing, write_pack
+from windflower.flower.records import (
+    from_content,
+    on_a_full_disk_suspended,
+    to_packing,
+    write_pack,
+)
 from windflower.gateway.line import RunLine
 from windflower.wire.content import Content, finish, pack_inline
 from windflower.wire.limits import INLINE_PACK_BYTES
@@ -231,7 +236,8 @@ class FleetGrid(Grid):
             return pack_inline(packing)
         path = self._scratch / f"{secrets.token_hex(8)}.pack"
         try:
-            ref = write_pack(packing, path)
+            with on_a_full_disk_suspended():
+                ref = write_pack(packing, path)
             self._line.adopt(path, ref)
         finally:
             path.unlink(missing_ok=True)

@@ -1,15 +1,17 @@
 """Flower's records to the wire's content and back, bit for bit."""
 
+import errno
 import hashlib
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from windflower.errors import LocalProtocolError, MalformedMessage, RunDiverged
+from windflower.errors import LocalProtocolError, MalformedMessage, NotEnoughRoom, RunDiverged
 from windflower.wire.blobs import BlobRef
 from windflower.wire.content import (
     PACK_PREFIX_BYTES,
@@ -112,6 +114,21 @@ def to_content(records: RecordDict, write_to: Path) -> Content:
     if packing.size_bytes <= INLINE_PACK_BYTES:
         return pack_inline(packing)
     return finish(packing, write_pack(packing, write_to))
+
+
+@contextmanager
+def on_a_full_disk_suspended() -> Iterator[None]:
+    """Suspend a run that cannot write what it wants to send: room can be made, and nothing is lost.
+
+    Raises:
+        NotEnoughRoom: in place of the system's error.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise NotEnoughRoom(f"{error.strerror}: make room, then resume") from error
 
 
 def write_pack(packing: Packing, path: Path) -> BlobRef:

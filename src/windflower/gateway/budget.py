@@ -1,5 +1,6 @@
 """Keeps what an open run holds within a budget, and says when it can no longer be begun again."""
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -30,6 +31,7 @@ class Budget:
         self._blobs = blobs
         self._feed = feed
         self._held: dict[str, int] = {}
+        self._seen: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._told: set[str] = set()
 
     async def to_drop(
@@ -43,7 +45,7 @@ class Budget:
             read: keys of updates that the run's process has in its hands: they stay readable for
                 it, and can go.
         """
-        need = answers_bytes(commands)
+        need = self._need(run, commands)
         self._say_what_is_needed(run, need)
         if run not in self._held:
             self._held[run] = sum(h.size_bytes for h in await self._journal.holdings(run))
@@ -56,26 +58,48 @@ class Budget:
         room = self._size_bytes - need - stays
         return to_drop(free, room_bytes=room, comfort_bytes=int(room * _FULL))
 
-    async def drop(self, run: str, dropped: Sequence[Holding]) -> None:
-        """Drop updates that are noted as gone in the journal: nobody looks for them any more."""
+    async def drop(self, run: str, dropped: Sequence[Holding], *, is_told: bool) -> None:
+        """Drop updates that are noted as gone in the journal: nobody looks for them any more.
+
+        Args:
+            run: the run.
+            dropped: what goes.
+            is_told: whether somebody should hear of it.
+        """
         for holding in dropped:
             await self._blobs.discard(holding.key)
         size = sum(holding.size_bytes for holding in dropped)
         self._held[run] = self._held.get(run, size) - size
+        if not is_told:
+            return
         updates = sum(not holding.is_aggregate for holding in dropped)
         is_resumable = all(holding.is_spare for holding in dropped)
         self._feed.report(
             UpdatesDropped(run=run, updates=updates, size_bytes=size, is_resumable=is_resumable)
         )
 
-    def check_disk(self, commands: Sequence[Command]) -> None:
-        """Raise NotEnoughRoom where the disk has no room for the answers of a phase."""
-        need, room = answers_bytes(commands) + RESERVE_BYTES, self._blobs.room_bytes()
+    def check_disk(self, run: str, commands: Sequence[Command], dropped: Sequence[Holding]) -> None:
+        """Raise NotEnoughRoom where the disk has no room for the answers of a phase.
+
+        Args:
+            run: the run.
+            commands: what is about to be asked.
+            dropped: what will go for them.
+        """
+        need = self._need(run, commands) + RESERVE_BYTES
+        room = self._blobs.room_bytes() + sum(holding.size_bytes for holding in dropped)
         if need > room:
             raise NotEnoughRoom(
                 f"the answers of {len(commands)} devices may take {need / 1e6:.0f} MB, and"
                 f" {room / 1e6:.0f} MB are free on the gateway's disk: make room, then resume"
             )
+
+    def _need(self, run: str, commands: Sequence[Command]) -> int:
+        return answers_bytes(commands, self._seen[run])
+
+    def learn(self, run: str, type_: str, size_bytes: int) -> None:
+        """Note how large an answer to one type of message was."""
+        self._seen[run][type_] = max(self._seen[run].get(type_, 0), size_bytes)
 
     def add(self, run: str, size_bytes: int) -> None:
         """Note that a run holds so much more."""
@@ -85,6 +109,7 @@ class Budget:
     def forget(self, run: str) -> None:
         """Note that a run is over."""
         self._held.pop(run, None)
+        self._seen.pop(run, None)
         self._told.discard(run)
 
     def _say_what_is_needed(self, run: str, need: int) -> None:

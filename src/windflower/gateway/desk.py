@@ -408,6 +408,9 @@ class Desk:
         await self._fleet.settled(phase.ids, batch=phase.phase)
         settlements = await self._journal.settlements(phase.ids)
         self._budget.add(run, _stored_bytes(settlements))
+        for settlement in settlements:
+            if settlement.is_good and settlement.reply is not None:
+                self._budget.learn(run, type_, stored_bytes(settlement.reply))
         _check_replies(settlements, terms)
         now = self._clock.now()
         await self._journal.record([phase], at=now)
@@ -429,6 +432,7 @@ class Desk:
         """Let updates go for the answers to come; a run that ended meanwhile asks no more."""
         execution = self._execution_of(run)[1]
         dropped = await self._budget.to_drop(run, commands, read=execution.read)
+        self._budget.check_disk(run, commands, dropped)
         record = self._execution_of(run)[0]
         if dropped:
             entries: list[DropRecord | RunRecord] = [DropRecord(run, tuple(h.id for h in dropped))]
@@ -436,8 +440,7 @@ class Desk:
                 self._runs[run] = replace(record, is_resumable=False)
                 entries.append(self._runs[run])
             await self._journal.record(entries, at=self._clock.now())
-            await self._budget.drop(run, dropped)
-        self._budget.check_disk(commands)
+            await self._budget.drop(run, dropped, is_told=record.is_resumable)
         self._execution_of(run)
 
     async def push(self, run: str, commands: Sequence[Command]) -> None:

@@ -44,7 +44,8 @@ class Progress:
                 self._lost.add(line["device"])
                 self._news.append(f"{line['device']} is lost")
             case "killed":
-                self._news.append(f"killed: {line['kind']} {line['name']} (pid {line['pid']})")
+                words = [line["kind"], line["name"], f"(pid {line['pid']})"]
+                self._news.append("killed: " + " ".join(word for word in words if word))
             case "gateway-lost" | "run-process-lost" | "run-resumed" | "broker-lost":
                 self._news.append(sentence(line))
             case "device-heard" if line["device"] in self._lost:

@@ -19,19 +19,26 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one
             return f"run {line['run']} is suspended: {line['reason']}"
         case "room-needed":
             phase, budget, free = (
-                line[f"{what}_bytes"] / 1e9 for what in ("phase", "budget", "free")
+                line[f"{what}_bytes"] / 2**30 for what in ("phase", "budget", "free")
             )
             return (
-                f"the answers of a phase may take {phase:.2g} GB; {budget:.3g} GB are kept for"
-                f" resuming, {free:.3g} GB are free"
+                f"the answers of a phase may take {phase:.2g} GiB; {budget:.3g} GiB are kept for"
+                f" resuming, {free:.3g} GiB are free"
             )
         case "updates-dropped":
-            what = f"{line['updates']} old updates, {line['size_bytes'] / 1e9:.2g} GB, are gone"
+            what = f"{line['updates']} old updates, {line['size_bytes'] / 2**30:.2g} GiB, are gone"
             if line["is_resumable"]:
                 return f"{what}: what was made of them is kept"
             return f"{what}: run {line['run']} goes on, and cannot be begun again (resume_gb)"
         case "run-process-lost":
             return f"the process of run {line['run']} is gone: it begins again"
+        case "run-given-up":
+            return f"run {line['run']} is over: you stopped it"
+        case "waiting-for-gateway":
+            return (
+                f"the gateway of {line['state']} was killed: waiting at most"
+                f" {line['timeout-s']:.0f} s for it to come back"
+            )
         case "gateway-lost":
             return "the gateway is gone"
         case "phase-opened":

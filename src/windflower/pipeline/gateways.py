@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,30 +128,34 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway_for(state: Path, broker: str | None) -> AsyncIterator[Gateway]:
+async def gateway_for(
+    state: Path, broker: str | None, show: Callable[[dict[str, Any]], None]
+) -> AsyncIterator[Gateway]:
     """Yield the gateway of a state folder, or one that lives as long as the block.
 
     Args:
         state: the state folder.
         broker: what a gateway that is started here connects to; None starts a broker too.
+        show: told what is waited for.
 
     Raises:
         GatewayUnavailable: the folder is that of a gateway which was killed, and is not back.
         WindflowerError: whatever stopped the new gateway from starting.
     """
-    gateway = await _find(state, broker)
+    gateway = await _find(state, broker, show)
     try:
         yield gateway
     finally:
         await gateway.close()
 
 
-async def _find(state: Path, broker: str | None) -> Gateway:
+async def _find(state: Path, broker: str | None, show: Callable[[dict[str, Any]], None]) -> Gateway:
     left = _left_card(state)
     if left is not None:
         running = _running(state)
         if running is None and not left.is_private:
             # Not to be taken for nobody's: a fleet waits at that gateway's broker.
+            show({"event": "waiting-for-gateway", "state": str(state), "timeout-s": RETURN_S})
             running = await _until_back(state)
         if running is not None:
             return Gateway(state, broker, card=running[0], line=running[1], process=None)

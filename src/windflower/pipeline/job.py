@@ -139,7 +139,7 @@ async def run_job(
     """
     begun = asyncio.get_running_loop().time()
     async with AsyncExitStack() as stack:
-        gateway = await stack.enter_async_context(gateway_for(request.state, request.broker))
+        gateway = await stack.enter_async_context(gateway_for(request.state, request.broker, show))
         _check_broker(request, gateway)
         job = _Job(request, gateway, show, output, log)
         job.greet()
@@ -349,6 +349,7 @@ class _Job:
                 self._show({"event": "run-suspended", "run": record.run, "reason": _TO_GO_ON})
             else:
                 await self._end(record.run, "a person stopped it")
+                self._show({"event": "run-given-up", "run": record.run})
             raise
         finally:
             await end(process)

@@ -194,3 +194,14 @@ def test_a_command_for_which_there_is_no_room_is_answered_before_anything_is_fet
     assert Failure(3, "d1 has no room") == kept.reply.failure
     assert isinstance(published, Publish)
     assert [] == device.fetched(asked.id, 2.0)
+
+
+def test_a_command_that_comes_again_may_leave_more_time_and_never_less() -> None:
+    first, waiting, device = command(1), replace(command(2), ttl_s=10.0), duty()
+    device.ordered(first, (), 0.0)
+    device.ordered(waiting, (), 0.0)
+    device.ordered(replace(waiting, ttl_s=30.0), (), 5.0)
+    device.ordered(replace(waiting, ttl_s=1.0), (), 6.0)
+    begun = device.worked(first.id, content(1), worked_s=1.0, now=34.0)
+
+    assert [waiting.id] == [effect.command.id for effect in begun if isinstance(effect, Work)]

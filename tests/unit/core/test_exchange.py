@@ -70,3 +70,27 @@ def test_an_upload_that_is_damaged_again_and_again_is_asked_for_ever_more_rarely
 
     gaps = [later - before for before, later in pairwise(sent_at)]
     assert [1.0, 8.0, 16.0, 32.0, 64.0, 64.0] == gaps  # the first damage may be chance
+
+
+def test_what_is_held_is_sent_again_when_it_is_waited_for_anew_for_longer_than_it_lives() -> None:
+    exchanges = Exchanges(Roster())
+    exchanges.open_run("1-abc", number=1, epoch=2)
+    asked = command(1)
+    for deadline, sent in ((30.0, [60.0]), (59.0, []), (3600.0, [60.0])):
+        terms = Terms(deadline, waits_for_offline=True, minimum=1)
+        effects = exchanges.ask([asked], batch="b", terms=terms, now=deadline - 1)
+        exchanges.connected(deadline - 40.0)
+        exchanges.tick(deadline)
+
+        assert sent == [e.command.ttl_s for e in effects if isinstance(e, Send)]
+
+
+def test_nothing_is_asked_for_a_run_that_is_over() -> None:
+    exchanges = Exchanges(Roster())
+    exchanges.open_run("1-abc", number=1, epoch=2)
+    exchanges.end_run("1-abc", 1.0)
+
+    assert [] == exchanges.ask(
+        [command(1)], batch="b", terms=Terms(9.0, waits_for_offline=True), now=2.0
+    )
+    assert [] == list(exchanges.open_commands())

@@ -176,10 +176,10 @@ class BlobFolder:
         went = 0
         for path in (*self._folder.glob("??/*"), *self._views.iterdir()):
             is_view = path.parent == self._views
-            with self._sweeping:
-                is_old = path.exists() and path.stat().st_mtime <= before
+            with self._sweeping, contextlib.suppress(FileNotFoundError):  # discarded just now
+                is_old = path.stat().st_mtime <= before
                 if is_old and (is_view or path.name not in live):
-                    path.unlink(missing_ok=True)
+                    path.unlink()
                     went += not is_view
         return went
 

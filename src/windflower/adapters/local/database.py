@@ -19,6 +19,9 @@ from windflower.errors import StoreUnavailable
 T = TypeVar("T")
 Change = Callable[[sqlite3.Connection], Any]
 
+_CUTS: Final = 5
+"""How often a log that is being read is tried to be cut; each waits for five seconds at most."""
+
 _GROUP: Final = 2000
 """So many changes at most share one commit, to bound how long the first one waits."""
 
@@ -63,11 +66,15 @@ class Database:
         """See to it that what was deleted stands nowhere in the files any more.
 
         `secure_delete` overwrites it in the file itself; the log still holds it until it is cut.
+        Where somebody reads all the time, that is at the next start.
         """
 
         def cut() -> None:
             with closing(sqlite3.connect(self._path)) as other:
-                other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                for _ in range(_CUTS):
+                    (is_busy, *_) = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                    if not is_busy:
+                        return
 
         await asyncio.to_thread(cut)
 
@@ -156,6 +163,7 @@ def _opened(path: Path, schema: str, version: int) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA secure_delete=ON")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what was deleted when we died
     _check_version(connection, path, version)
     # One transaction: tables without their number would look like another release's for ever.
     connection.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version={version}; COMMIT;")
