@@ -268,7 +268,7 @@ class SocketLine:
         return RunRecord.from_json(self._call("begin", {"run": run, "epoch": epoch}))
 
     def is_executed(self, run: str) -> bool:
-        """Return whether a process executes a run now."""
+        """See `Desk.is_executed`."""
         return bool(self._call("is_executed", {"run": run}))
 
     def suspend_run(self, run: str, epoch: int, *, reason: str, error: str) -> None:

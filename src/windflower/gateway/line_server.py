@@ -189,8 +189,7 @@ class LineServer:
         return self._desk.run(given["run"]).to_json()
 
     async def _is_executed(self, given: dict[str, Any]) -> bool:
-        runs = [run for caller in self._callers.values() for run, _ in caller.runs]
-        return given["run"] in runs
+        return self._desk.is_executed(given["run"])
 
     async def _tally(self, given: dict[str, Any]) -> dict[str, int]:
         return asdict(await self._desk.tally(given["run"]))

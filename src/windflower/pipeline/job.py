@@ -307,12 +307,13 @@ class _Job:
                     async with asyncio.timeout(END_S if code >= 0 else 0):
                         await following
                 following.cancel()
-            record = await self.ask(SocketLine.run, record.run)
+            executed, record = record.epoch, await self.ask(SocketLine.run, record.run)
             if record.state != "open":
                 return record, *_how_it_ended(record)
             if follower.error is not None:
                 return record, follower.reason, follower.error
-            await self._check_elsewhere(record)
+            if record.epoch != executed:
+                await self._check_elsewhere(record)
             tally = await self.ask(SocketLine.tally, record.run)
             deaths, replies = (deaths + 1 if tally == replies else 1), tally
             if deaths > DEATHS:
