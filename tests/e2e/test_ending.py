@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from processes import MOSQUITTO, Program, Programs, alive, children_of, events, until
+from processes import MOSQUITTO, Program, Programs, alive, children_of, until
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 
@@ -70,17 +70,17 @@ def test_what_a_server_app_started_ends_when_its_process_is_killed(
     until_dead(again)
 
 
-def until_it_ends(run: Program, state: Path) -> list[int]:
+def until_it_ends(run: Program) -> list[int]:
     """Wait until a run has begun to clean up; return the processes that it had."""
     family = list(children_of(run.process.pid))
     assert 10 <= len(family)  # gateway, broker, nursery, agents, workers, the run, what they start
     run.process.send_signal(signal.SIGTERM)
-    until(lambda: events(state, "run-ended"), "the clean-up to begin")
+    until(lambda: "is suspended" in run.err, "the clean-up to begin")
     return family
 
 
-def test_a_second_sigterm_disturbs_nobody_who_cleans_up(held_run: Program, tmp_path: Path) -> None:
-    family = until_it_ends(held_run, tmp_path / "state")
+def test_a_second_sigterm_disturbs_nobody_who_cleans_up(held_run: Program) -> None:
+    family = until_it_ends(held_run)
     held_run.process.send_signal(signal.SIGTERM)
 
     assert 130 == held_run.wait()
@@ -88,10 +88,8 @@ def test_a_second_sigterm_disturbs_nobody_who_cleans_up(held_run: Program, tmp_p
     assert not [pid for pid in family if alive(pid)]
 
 
-def test_ctrl_c_while_a_run_cleans_up_kills_all_that_is_left(
-    held_run: Program, tmp_path: Path
-) -> None:
-    family = until_it_ends(held_run, tmp_path / "state")
+def test_ctrl_c_while_a_run_cleans_up_kills_all_that_is_left(held_run: Program) -> None:
+    family = until_it_ends(held_run)
     held_run.process.send_signal(signal.SIGINT)
 
     assert 130 == held_run.wait()
