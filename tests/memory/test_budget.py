@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from one_process import Config, Fleet, fleet
 
+from windflower.adapters.memory.blobs import MemoryBlobs
 from windflower.core.ledger import RunRecord
-from windflower.errors import RunFailed
+from windflower.errors import NotEnoughRoom, RunFailed
 
 UPDATE_BYTES = 80_000
 """A little less than what 20,000 weights and their header take."""
@@ -108,3 +109,22 @@ async def test_killed_before_any_call_a_run_over_its_budget_ends_alike(tmp_path:
 
         assert twin == (await disturbed.end(run, outcome), disturbed.works())
         assert 20 < deaths
+
+
+async def test_where_the_disk_is_full_nothing_goes_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = {**LARGE, "strategy": "MultiKrum"}
+    twin = await undisturbed(tmp_path / "twin", app)
+    async with fleet(tmp_path / "it", "strategies", app, budget_bytes=TIGHT_BYTES) as tight:
+        run = await tight.begin()
+        assert await tight.execute(run, dies_at=14) is None
+        run = await tight.desk.resume_run(run.run)
+        with monkeypatch.context() as full:
+            full.setattr(MemoryBlobs, "room_bytes", lambda _: 0)
+            with pytest.raises(NotEnoughRoom):
+                await tight.execute(run)
+        assert [] == tight.events.of("updates-dropped")
+        run = await tight.desk.resume_run(run.run)
+
+        assert twin == await run_to_its_end(tight, run)

@@ -1,5 +1,6 @@
 """The Grid asks once for each thing, waits without polling, and answers in a fixed order."""
 
+import errno
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from scripted_line import DEVICES, ScriptedLine, echo, grid_of, messages
 
 from windflower.core.identity import node_of
-from windflower.errors import NotEnoughDevices
+from windflower.errors import NotEnoughDevices, NotEnoughRoom
 from windflower.flower.records import LazyArray
 from windflower.wire.messages import Command, Failure
 
@@ -165,3 +166,16 @@ def test_an_app_that_waits_in_vain_for_devices_is_told_so(tmp_path: Path) -> Non
     grid.get_node_ids()
     with pytest.raises(NotEnoughDevices, match="needs 5 devices, 4 online"):
         grid.get_node_ids()
+
+
+def test_a_full_disk_suspends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("windflower.flower.grid.write_pack", write)
+    grid = grid_of(ScriptedLine(tmp_path, echo))
+    grid.get_node_ids()
+    with pytest.raises(NotEnoughRoom, match="make room, then resume") as caught:
+        grid.send_and_receive(messages(large()), timeout=5)
+
+    assert grid.stopped is caught.value
