@@ -107,6 +107,7 @@ class _App:
         path = self.place.scratch / f"{phase.name}.made"
         _write(made, path)
         await self.desk.keep_aggregate(run, phase.name, path, blob_ref(made))
+        path.unlink(missing_ok=True)
         await self.desk.spare(run, ids, b"what they began with")
 
     async def _recall(self, phase: Phase) -> list[bytes]:

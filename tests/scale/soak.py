@@ -10,7 +10,7 @@ import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,11 +40,12 @@ _DOWN_S: Final = 1.0
 _ONLINE_S: Final = 60.0
 _WARM_UP: Final = 0.25
 _LEAST_RUNS: Final = 8
+_REST_S: Final = 8.0
+"""Longer than both ends keep an idle connection."""
+
+_GLANCE_S: Final = 0.5
 _SPARE: Final = 1
 """A pool may open one more of what it keeps at any time; what is lost with each outage is more."""
-
-
-Usual = Callable[[Iterable[float]], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,18 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What became of one process, from the first third of the samples after a warm-up to the last.
+    """What became of one process.
+
+    Memory is compared from the first third of the samples after a warm-up to the last. What can be
+    counted is compared at rest, after the warm-up and at the end: connections that are kept for a
+    next request are closed then.
 
     Attributes:
         hours: how long that is, median to median.
         mb: how much its resident memory grew, median to median.
-        descriptors: how much the least number of them grew.
-        threads: how much the least number of them grew.
-        tasks: how much the least number of them grew.
+        descriptors: how many more there are at rest.
+        threads: how many more there are at rest.
+        tasks: how many more there are at rest.
         latest: how it was at the end.
     """
 
@@ -83,21 +88,24 @@ class Growth:
     latest: Sample
 
     @classmethod
-    def of(cls, samples: Sequence[Sample]) -> "Growth":
-        """Compare what was seen; a sample may catch tasks and connections that end, never fewer."""
+    def of(cls, samples: Sequence[Sample], rested: tuple[Sample, Sample]) -> "Growth":
+        """Compare what was seen."""
+        first_rest, last_rest = rested
         warm = samples[int(len(samples) * _WARM_UP) :]
         third = max(len(warm) // 3, 1)
         first, last = warm[:third], warm[-third:]
 
-        def grown(number: Callable[[Sample], float], usual: Usual = statistics.median_low) -> float:
-            return usual(map(number, last)) - usual(map(number, first))
+        def grown(number: Callable[[Sample], float]) -> float:
+            return statistics.median_low(map(number, last)) - statistics.median_low(
+                map(number, first)
+            )
 
         return cls(
             hours=round(grown(lambda sample: sample.at_s) / 3600, 4),
             mb=round(grown(lambda sample: sample.vitals.resident_mb), 2),
-            descriptors=int(grown(lambda sample: sample.vitals.descriptors, min)),
-            threads=int(grown(lambda sample: sample.vitals.threads, min)),
-            tasks=int(grown(lambda sample: sample.tasks, min)),
+            descriptors=last_rest.vitals.descriptors - first_rest.vitals.descriptors,
+            threads=last_rest.vitals.threads - first_rest.vitals.threads,
+            tasks=last_rest.tasks - first_rest.tasks,
             latest=samples[-1],
         )
 
@@ -164,13 +172,24 @@ def soak(programs: Programs, seconds: int, *, seed: int = 1) -> SoakFigures:
     good = 0
     samples: dict[str, list[Sample]] = {"gateway": [], "crew": []}
     began = time.monotonic()
+
+    def looks() -> dict[str, Sample]:
+        at_s = time.monotonic() - began
+        return {
+            "gateway": Sample(at_s, vitals_of(gateway.pid), gateway.tasks),
+            "crew": Sample(at_s, vitals_of(crew.pid), crew.tasks),
+        }
+
+    rests: list[dict[str, Sample]] = []
     while time.monotonic() - began < seconds or len(samples["crew"]) < _LEAST_RUNS:
+        if not rests and time.monotonic() - began > seconds * _WARM_UP:
+            rests.append(_at_rest(looks))
         for id_, is_good in _one_run(line, crew.devices, outages, programs.folder):
             answers[id_] += 1
             good += is_good
-        at_s = time.monotonic() - began
-        samples["gateway"].append(Sample(at_s, vitals_of(gateway.pid), gateway.tasks))
-        samples["crew"].append(Sample(at_s, vitals_of(crew.pid), crew.tasks))
+        for who, sample in looks().items():
+            samples[who].append(sample)
+    rests.append(_at_rest(looks))
     line.close()
     works = Counter(crew.works)
     return SoakFigures(
@@ -179,12 +198,21 @@ def soak(programs: Programs, seconds: int, *, seed: int = 1) -> SoakFigures:
         asked=len(answers),
         good=good,
         outages=outages.count,
-        gateway=Growth.of(samples["gateway"]),
-        crew=Growth.of(samples["crew"]),
+        gateway=Growth.of(samples["gateway"], (rests[0]["gateway"], rests[-1]["gateway"])),
+        crew=Growth.of(samples["crew"], (rests[0]["crew"], rests[-1]["crew"])),
         gateway_processor_s=round(processor_s(gateway.pid), 2),
         gateway_disk_mb=round(_size_mb(gateway.state.path), 1),
         not_once={i: works[i] for i in answers | works if works[i] != (i in answers)},
     )
+
+
+def _at_rest(looks: Callable[[], dict[str, Sample]]) -> dict[str, Sample]:
+    """Look until nothing is open any more that closes by itself."""
+    found = [looks()]
+    while found[-1]["crew"].at_s - found[0]["crew"].at_s < _REST_S:
+        threading.Event().wait(_GLANCE_S)
+        found.append(looks())
+    return found[-1]
 
 
 def _one_run(
