@@ -1,5 +1,6 @@
 """A run that holds too much lets go of what can be spared, and says when it cannot be resumed."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,18 @@ async def test_where_the_disk_is_full_nothing_goes_in_vain(
         run = await tight.desk.resume_run(run.run)
 
         assert twin == await run_to_its_end(tight, run)
+
+
+async def test_what_devices_are_about_to_fetch_stays_though_it_is_an_aggregate_too(
+    tmp_path: Path,
+) -> None:
+    """The next round's model has the bits, and so the name, of what the last one was made into."""
+    twin = await undisturbed(tmp_path / "twin", {**LARGE, "strategy": "FedAvg"})
+    app = {**LARGE, "strategy": "FedAvg"}
+    async with fleet(tmp_path / "it", "strategies", app, budget_bytes=1) as tight:
+        run = await tight.begin()
+        async with asyncio.timeout(30):
+            ending = await run_to_its_end(tight, run)
+
+        assert twin == ending
+        assert not tight.desk.run(run.run).is_resumable

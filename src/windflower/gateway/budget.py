@@ -67,7 +67,8 @@ class Budget:
             is_told: whether somebody should hear of it.
         """
         for holding in dropped:
-            await self._blobs.discard(holding.key)
+            if not holding.is_aggregate:  # such may be the next model too: the sweep knows
+                await self._blobs.discard(holding.key)
         size = sum(holding.size_bytes for holding in dropped)
         self._held[run] = self._held.get(run, size) - size
         if not is_told:
