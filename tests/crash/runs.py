@@ -3,7 +3,8 @@
 from crash.script import BUNDLE
 from windflower.core.ledger import RunRecord
 from windflower.core.policy import RoundPolicy
-from windflower.gateway.desk import Desk, RunRequest
+from windflower.gateway.desk import Desk
+from windflower.gateway.request import RunRequest
 from windflower.wire.content import blob_ref
 from windflower.wire.messages import NO_CONFIG
 

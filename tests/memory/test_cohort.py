@@ -12,9 +12,10 @@ from windflower.adapters.memory.events import EventList
 from windflower.adapters.memory.fleet import MemoryFleetLink
 from windflower.adapters.memory.journal import MemoryJournal
 from windflower.core.policy import RoundPolicy
-from windflower.gateway.desk import Desk, RunRequest
+from windflower.gateway.desk import Desk
 from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet, FleetPorts, SystemClock
+from windflower.gateway.request import RunRequest
 from windflower.wire.messages import Heartbeat
 from windflower.wire.sealing import KEY_BYTES, Signer
 

@@ -8,8 +8,8 @@ from typing import Final
 from windflower.core.identity import command_id
 from windflower.core.ledger import RunRecord, Settlement
 from windflower.core.policy import RoundPolicy
-from windflower.gateway.desk import RunRequest
 from windflower.gateway.line import SocketLine
+from windflower.gateway.request import RunRequest
 from windflower.wire.content import Content, blob_ref
 from windflower.wire.messages import NO_CONFIG, Command
 

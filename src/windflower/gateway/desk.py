@@ -4,7 +4,6 @@ A run is somebody's ServerApp in a process of its own. Whatever it is told is jo
 that it can be started again from the top and is told the same.
 """
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -31,7 +30,7 @@ from windflower.core.ledger import (
     SpareRecord,
     Tally,
 )
-from windflower.core.policy import RoundPolicy, Terms
+from windflower.core.policy import Terms
 from windflower.core.retention import OPEN_RUN_BYTES, stored_bytes
 from windflower.core.roster import Presence
 from windflower.errors import (
@@ -43,46 +42,15 @@ from windflower.errors import (
 from windflower.gateway.budget import Budget
 from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet
+from windflower.gateway.request import RunRequest
 from windflower.gateway.retracing import NO_HISTORY, Retracing
 from windflower.gateway.waiting import wait_for_devices
 from windflower.ports import Blobs, Clock, Journal
 from windflower.wire.blobs import BlobRef
 from windflower.wire.messages import Command
-from windflower.wire.values import Values
 
 COHORT: Final = -(1 << 31)
 """The number under which is journaled who was there when a run was opened, which no app asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """What somebody wants to run.
-
-    Attributes:
-        app: the app's name.
-        folder: where it was read from.
-        bundle: the app; adopted before.
-        config: the run configuration's overrides.
-        seed: what all random sources derive from; None draws one.
-        is_private: whether noise is drawn that must stay secret; then `seed` is None.
-        policy: what its phases wait for.
-        limit: how many of the freshest devices take part; None takes all.
-        request: a name that whoever asks has drawn: one request opens one run, asked twice or not.
-        simulated: how many devices are simulated for it.
-        crew: what they are called.
-    """
-
-    app: str
-    folder: str
-    bundle: BlobRef
-    config: Values
-    seed: int | None
-    policy: RoundPolicy
-    is_private: bool = False
-    limit: int | None = None
-    request: str = ""
-    simulated: int = 0
-    crew: str = "device"
 
 
 @dataclass(slots=True)
@@ -152,7 +120,10 @@ class Desk:
         known = [r for r in self._runs.values() if request.request and r.request == request.request]
         if known:
             return await self.resume_run(known[0].run)
-        record = self._new_run(request)
+        self._last_number += 1
+        record = request.to_record(
+            number=self._last_number, epoch=self._fleet.epoch, at=self._clock.now()
+        )
         # At once: were a later number opened first, its floor would end this run on devices.
         self._fleet.open_run(record.run, number=record.number, epoch=record.epoch)
         self._runs[record.run] = record
@@ -169,27 +140,6 @@ class Desk:
             )
         )
         return record
-
-    def _new_run(self, request: RunRequest) -> RunRecord:
-        self._last_number += 1
-        return RunRecord(
-            run=f"{self._last_number}-{secrets.token_hex(4)}",
-            number=self._last_number,
-            epoch=self._fleet.epoch,
-            app=request.app,
-            folder=request.folder,
-            bundle=request.bundle,
-            config=request.config,
-            seed=_seed(request),
-            is_private=request.is_private,
-            policy=request.policy,
-            limit=request.limit,
-            request=request.request,
-            simulated=request.simulated,
-            crew=request.crew,
-            state="open",
-            created_at=self._clock.now(),
-        )
 
     async def resume_run(self, run: str, *, is_lenient: bool = False) -> RunRecord:
         """Begin an open run again: it will ask for what it asked before, and is told the same.
@@ -522,13 +472,6 @@ class Desk:
 
 def _stored_bytes(settlements: Sequence[Settlement]) -> int:
     return sum(stored_bytes(s.reply) for s in settlements if s.reply is not None)
-
-
-def _seed(request: RunRequest) -> int:
-    """Draw a seed where none is given: where noise depends on it, one that nobody can try out."""
-    if request.is_private:
-        return secrets.randbits(256)
-    return secrets.randbits(63) if request.seed is None else request.seed
 
 
 def _ids(commands: Sequence[Command]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from windflower.core.ledger import RunRecord, Settlement, Tally
 from windflower.errors import GatewayUnavailable, WindflowerError
-from windflower.gateway.desk import Desk, RunRequest
+from windflower.gateway.desk import Desk
 from windflower.gateway.line_json import (
     commands_to_json,
     error_from_json,
@@ -24,6 +24,7 @@ from windflower.gateway.line_json import (
     values_to_json,
 )
 from windflower.gateway.recorded import RecordedDesk
+from windflower.gateway.request import RunRequest
 from windflower.wire.blobs import BlobRef
 from windflower.wire.frames import frame, read_frame
 from windflower.wire.messages import Command

@@ -10,7 +10,7 @@ from typing import Any
 
 from windflower.core.policy import RoundPolicy
 from windflower.errors import WindflowerError
-from windflower.gateway.desk import Desk, RunRequest
+from windflower.gateway.desk import Desk
 from windflower.gateway.feed import Feed
 from windflower.gateway.line_json import (
     commands_from_json,
@@ -19,6 +19,7 @@ from windflower.gateway.line_json import (
     settlement_to_json,
     values_from_json,
 )
+from windflower.gateway.request import RunRequest
 from windflower.wire.blobs import BlobRef
 from windflower.wire.frames import PREFIX_BYTES, frame, frame_length
 

@@ -32,10 +32,11 @@ from windflower.flower.app_folder import AppFolder, ConfigValue, make_bundle
 from windflower.flower.execution import Outcome, execute
 from windflower.flower.worker import Trainer
 from windflower.gateway.budget import Budget
-from windflower.gateway.desk import Desk, RunRequest
+from windflower.gateway.desk import Desk
 from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet, FleetPorts, SystemClock
 from windflower.gateway.line import LoopLine
+from windflower.gateway.request import RunRequest
 from windflower.ports import Done, Job, Worker
 from windflower.wire.sealing import KEY_BYTES, Signer
 from windflower.wire.values import Values

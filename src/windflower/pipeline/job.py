@@ -27,8 +27,8 @@ from windflower.errors import (
     RunSuspended,
 )
 from windflower.flower.app_folder import AppFolder, make_bundle
-from windflower.gateway.desk import RunRequest
 from windflower.gateway.line import SocketLine
+from windflower.gateway.request import RunRequest
 from windflower.pipeline.gateways import Gateway, gateway_for
 from windflower.pipeline.simulated import (
     Show,

@@ -21,11 +21,12 @@ from windflower.errors import (
     NotEnoughDevices,
     WindflowerError,
 )
-from windflower.gateway.desk import Desk, RunRequest
+from windflower.gateway.desk import Desk
 from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet, FleetPorts, SystemClock
 from windflower.gateway.line import SocketLine
 from windflower.gateway.line_server import LineServer
+from windflower.gateway.request import RunRequest
 from windflower.wire.blobs import BlobRef
 from windflower.wire.sealing import Signer
 from windflower.wire.values import Values
