@@ -8,6 +8,7 @@ from one_process import Config, Fleet, fleet
 
 from windflower.adapters.memory.blobs import MemoryBlobs
 from windflower.core.ledger import RunRecord
+from windflower.core.retention import OPEN_RUN_BYTES
 from windflower.errors import NotEnoughRoom, RunFailed
 
 UPDATE_BYTES = 80_000
@@ -60,6 +61,22 @@ async def test_what_stays_of_a_run_fits_its_budget(tmp_path: Path) -> None:
         assert 5 * UPDATE_BYTES <= needed["phase_bytes"] <= 6 * UPDATE_BYTES
         assert TIGHT_BYTES == needed["budget_bytes"]
         assert asked - dropped <= TIGHT_BYTES
+
+
+async def test_what_a_run_may_keep_is_said_before_it_starts(tmp_path: Path) -> None:
+    async with fleet(tmp_path, "strategies", LARGE) as roomy:
+        first = await roomy.begin()
+        await run_to_its_end(roomy, first)
+        await roomy.begin()
+        unknown, known = roomy.events.of("room-foreseen")
+        kinds = [line["event"] for line in roomy.events.lines]
+
+        assert kinds.index("room-foreseen") < kinds.index("phase-opened")
+        assert OPEN_RUN_BYTES == unknown["budget_bytes"]
+        assert 0 < unknown["free_bytes"]
+        assert "earlier" not in unknown
+        assert first.run == known["earlier"]
+        assert ROUNDS * 5 * UPDATE_BYTES <= known["earlier_bytes"]
 
 
 async def test_a_strategy_that_looks_at_updates_goes_on_and_cannot_be_begun_again(

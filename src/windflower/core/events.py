@@ -130,6 +130,26 @@ class RunForgotten(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoomForeseen(Event):
+    """What a run that begins may come to keep on the gateway's disk.
+
+    Attributes:
+        run: the run.
+        budget_bytes: what it may keep at most so that it can be begun again.
+        free_bytes: what the disk still takes.
+        earlier: the last run of the same app of which the journal still knows it; None where there
+            is none: then the first large phase is the first to show.
+        earlier_bytes: what that one kept in the end.
+    """
+
+    run: str
+    budget_bytes: int
+    free_bytes: int
+    earlier: str | None = None
+    earlier_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoomNeeded(Event):
     """What a run will keep on the gateway's disk, as far as its first large phase shows it.
 

@@ -1,10 +1,11 @@
 """Keeps what an open run holds within a budget, and says when it can no longer be begun again."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
-from windflower.core.events import RoomNeeded, UpdatesDropped
+from windflower.core.events import RoomForeseen, RoomNeeded, UpdatesDropped
+from windflower.core.ledger import RunRecord
 from windflower.core.retention import RESERVE_BYTES, Holding, answers_bytes, to_drop
 from windflower.errors import NotEnoughRoom
 from windflower.gateway.feed import Feed
@@ -33,6 +34,26 @@ class Budget:
         self._held: dict[str, int] = {}
         self._seen: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._told: set[str] = set()
+
+    async def foresee(self, record: RunRecord, runs: Iterable[RunRecord]) -> None:
+        """Say what a run that begins may come to keep.
+
+        Args:
+            record: the run.
+            runs: all runs that were; what the last one of the same app kept is said too.
+        """
+        kept = {past.run: past.size_bytes for past in await self._journal.past()}
+        alike = [r for r in runs if r.app == record.app and r.run in kept]
+        earlier = max(alike, key=lambda r: r.number, default=None)
+        self._feed.report(
+            RoomForeseen(
+                run=record.run,
+                budget_bytes=self._size_bytes,
+                free_bytes=self._blobs.room_bytes(),
+                earlier=None if earlier is None else earlier.run,
+                earlier_bytes=None if earlier is None else kept[earlier.run],
+            )
+        )
 
     async def to_drop(
         self, run: str, commands: Sequence[Command], *, read: Collection[str]

@@ -139,6 +139,7 @@ class Desk:
                 seed=None if record.is_private else record.seed,
             )
         )
+        await self._budget.foresee(record, self._runs.values())
         return record
 
     async def resume_run(self, run: str, *, is_lenient: bool = False) -> RunRecord:

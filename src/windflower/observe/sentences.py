@@ -17,6 +17,8 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one
             return f"run {line['run']} goes on: {line['phases']} phases are told again"
         case "run-suspended":
             return f"run {line['run']} is suspended: {line['reason']}"
+        case "room-foreseen":
+            return _foreseen(line)
         case "room-needed":
             phase, budget, free = (
                 line[f"{what}_bytes"] / 2**30 for what in ("phase", "budget", "free")
@@ -61,3 +63,20 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one
             return f"the broker is lost: {line['reason']}"
         case _:
             return ""
+
+
+def _foreseen(line: dict[str, Any]) -> str:
+    budget, free = line["budget_bytes"], line["free_bytes"]
+    earlier = line.get("earlier_bytes")
+    said = f"may keep {_gib(budget)} on disk to be resumable, {_gib(free)} are free"
+    if earlier is not None:
+        said += f"; run {line['earlier']} of this app kept {_gib(earlier)}"
+    if free < (budget if earlier is None else min(earlier, budget)):
+        said += ": make room, or set resume_gb lower"
+    return said
+
+
+def _gib(size_bytes: int) -> str:
+    return (
+        f"{size_bytes / 2**30:.3g} GiB" if size_bytes >= 2**28 else f"{size_bytes / 2**20:.3g} MiB"
+    )
