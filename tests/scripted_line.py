@@ -35,6 +35,7 @@ class ScriptedLine:
     spares: list[int] = field(default_factory=list)
     settled: dict[str, Settlement] = field(default_factory=dict)
     aggregates: dict[str, BlobRef] = field(default_factory=dict)
+    checkpoints: dict[str, BlobRef] = field(default_factory=dict)
     spared: dict[str, bytes] = field(default_factory=dict)
     is_settled: bool = False
 
@@ -90,6 +91,17 @@ class ScriptedLine:
     def keep_aggregate(self, run: str, key: str, path: Path, ref: BlobRef) -> None:
         del run
         self.aggregates[key] = ref
+        path.rename(self.folder / ref.key.rpartition("/")[2])
+
+    def checkpoint(self, run: str, name: str) -> BlobRef | None:
+        del run
+        return self.checkpoints.get(name)
+
+    def keep_checkpoint(
+        self, run: str, name: str, path: Path, ref: BlobRef, waiting_for: Sequence[str]
+    ) -> None:
+        del run, waiting_for
+        self.checkpoints[name] = ref
         path.rename(self.folder / ref.key.rpartition("/")[2])
 
     def spare(self, run: str, ids: Sequence[str], header: bytes) -> None:

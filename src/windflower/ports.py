@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from windflower.core import device_effects
 from windflower.core.duty import Kept
 from windflower.core.ledger import (
+    CheckpointRecord,
     Entry,
     History,
     Memory,
@@ -203,6 +204,10 @@ class Journal(Protocol):
 
     async def aggregate(self, run: str, key: str) -> BlobRef | None:
         """Return what was made of updates, if that is kept."""
+        ...
+
+    async def checkpoint(self, run: str, name: str) -> CheckpointRecord | None:
+        """Return the last checkpoint that a run kept under a name, if it kept any."""
         ...
 
     async def holdings(self, run: str) -> Sequence[Holding]:

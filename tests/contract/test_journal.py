@@ -17,6 +17,7 @@ from windflower.core.gateway_effects import (
 )
 from windflower.core.ledger import (
     AggregateRecord,
+    CheckpointRecord,
     DropRecord,
     EpochRecord,
     ForgetRecord,
@@ -274,3 +275,47 @@ async def test_updates_go_and_what_they_began_with_stays(reopen: Reopen) -> None
     assert {RUN_RECORD.bundle.key, made.key, asked[1].reply_key, asked[2].reply_key} == live
     assert (made, None) == (kept, gone)
     assert [140_500] == sizes
+
+
+async def test_a_checkpoint_takes_the_place_of_the_one_before(reopen: Reopen) -> None:
+    first = CheckpointRecord(RUN, "fedbuff-1", 1, BlobRef("4" * 64, 100), ("a",), 0)
+    second = replace(first, number=2, ref=BlobRef("5" * 64, 200), waiting_for=(), phases=3)
+    journal = reopen()
+    none = await journal.checkpoint(RUN, "fedbuff-1")
+    await journal.record([RUN_RECORD, first], at=1.0)
+    await journal.record([second], at=2.0)
+    await journal.record([first], at=3.0)  # told again: nothing goes back
+    await journal.close()
+    again = reopen()
+
+    assert none is None
+    assert second == await again.checkpoint(RUN, "fedbuff-1")
+    assert await again.checkpoint(RUN, "fedbuff-2") is None
+    assert await again.checkpoint("another", "fedbuff-1") is None
+    assert {RUN_RECORD.bundle.key, second.ref.key} == await again.live_keys()
+    await again.record([replace(RUN_RECORD, state="done")], at=4.0)
+    assert [200] == [past.size_bytes for past in await again.past()]
+    await again.record([ForgetRecord(RUN)], at=5.0)
+    assert await again.checkpoint(RUN, "fedbuff-1") is None
+    assert frozenset() == await again.live_keys()
+
+
+async def test_what_was_used_before_a_checkpoint_is_spare(reopen: Reopen) -> None:
+    pack = BlobRef("2" * 64, 70_000)
+    used, waited_for, later = (command(number) for number in range(3))
+    journal = reopen()
+    asked = RecordCommands((used, waited_for), "b1", TERMS)
+    kept = CheckpointRecord(RUN, "fedbuff-1", 1, BlobRef("4" * 64, 100), (waited_for.id,), 0)
+    await journal.record([RUN_RECORD, asked, kept], at=1.0)
+    await journal.record([RecordCommands((later,), "b2", TERMS)], at=2.0)
+    answers = [
+        replace(reply(c), content=Content((("a", None),), pack)) for c in (used, waited_for, later)
+    ]
+    await journal.record([RecordReply(answer) for answer in answers], at=3.0)
+    await journal.close()
+    again = reopen()
+
+    assert [True, False, False] == [held.is_spare for held in await again.holdings(RUN)]
+    history = await again.history(RUN)
+    assert {used.id, waited_for.id} == history.passed
+    assert (used, waited_for, later) == history.commands

@@ -219,6 +219,30 @@ def test_a_hand_driven_run_that_is_killed_again_and_again_trains_nothing_twice(
     assert 0 == verdict.wait(), verdict.out
 
 
+def test_an_asynchronous_run_that_is_killed_goes_on_from_its_checkpoint_and_is_verified(
+    programs: Programs, gateway: Program, apps: Path, tmp_path: Path
+) -> None:
+    """It is verified from its top: there, it comes to the bits that it had with three deaths."""
+    state = tmp_path / "state"
+    crew(programs, gateway, 4)
+    run = programs.windflower(
+        *("run", str(apps / "strategies"), "--state", str(state), "--format", "json"),
+        *("--limit", "4", "--seed", "3", "-c", "num-server-rounds=6 strategy='FedBuff'"),
+        name="run",
+    )
+    for replies in (3, 12, 25):
+        until(partial(has_replies, state, replies), "replies")
+        for process in children_of(run.process.pid):
+            os.kill(process, signal.SIGKILL)
+
+    assert 0 == run.wait(), run.err
+    assert 1 <= len(events(state, "run-resumed"))
+    commands = [event["command"] for event in events(state, "reply-accepted")]
+    assert len(set(commands)) == len(commands)
+    verdict = programs.windflower("verify", run.last["run-id"], "--state", str(state), name="v")
+    assert 0 == verdict.wait(), verdict.out
+
+
 def test_a_run_that_is_over_cannot_be_resumed(
     programs: Programs, gateway: Program, apps: Path, tmp_path: Path
 ) -> None:

@@ -50,3 +50,11 @@ def _hash(*parts: str) -> str:
         b"%d:%s" % (len(p), p) for p in (part.encode("utf-8", "surrogatepass") for part in parts)
     )
     return hashlib.sha256(b"windflower 1\n" + joined).hexdigest()
+
+
+def checkpoint_seed(*, run_seed: int, number: int) -> int:
+    """Return what the random sources are seeded with behind a run's nth checkpoint, 256 bits.
+
+    A run that goes on from there then draws what it would have drawn.
+    """
+    return int(_hash("checkpoint", str(run_seed), str(number)), 16)

@@ -167,6 +167,27 @@ class SpareRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """What a strategy goes on from when its run begins again, instead of being told all again.
+
+    Attributes:
+        run: its run.
+        name: which strategy of the run; each keeps its last checkpoint only.
+        number: grows with each that is kept under this name.
+        ref: the pack that holds it.
+        waiting_for: what was asked before, and is not used yet.
+        phases: how many phases its run had asked for.
+    """
+
+    run: str
+    name: str
+    number: int
+    ref: BlobRef
+    waiting_for: tuple[str, ...]
+    phases: int
+
+
+@dataclass(frozen=True, slots=True)
 class DropRecord:
     """Updates, or what was made of them, are gone: a run held more than its budget."""
 
@@ -200,6 +221,7 @@ Entry = (
     | EpochRecord
     | AggregateRecord
     | SpareRecord
+    | CheckpointRecord
     | DropRecord
     | ForgetRecord
     | Presence
@@ -270,11 +292,13 @@ class History:
         commands: in the order in which they were asked.
         phases: in the order in which they closed.
         devices: all that it was ever told of.
+        passed: what it asked before its last checkpoint.
     """
 
     commands: tuple[Command, ...]
     phases: tuple[PhaseRecord, ...]
     devices: tuple[str, ...]
+    passed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

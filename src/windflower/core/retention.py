@@ -128,7 +128,7 @@ class Holding:
         id: the exchange that it settled, or the key of an aggregate.
         key: under which it is stored.
         size_bytes: how much it takes.
-        is_spare: whether what was made of it is kept, and nothing else reads it.
+        is_spare: whether nobody reads it any more: what was made of it is kept, or a checkpoint is.
         is_aggregate: whether it was made of updates.
     """
 

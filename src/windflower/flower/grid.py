@@ -9,7 +9,6 @@ import hashlib
 import secrets
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +19,18 @@ from flwr.app import DEFAULT_TTL, Message, Metadata, RecordDict
 from flwr.app import Error as FlowerError
 from flwr.serverapp import Grid
 
-from windflower.core.identity import command_id, device_seed, node_of, run_integer
+from windflower.core.identity import (
+    checkpoint_seed,
+    command_id,
+    device_seed,
+    node_of,
+    run_integer,
+)
 from windflower.core.ledger import RunRecord, Settlement
 from windflower.errors import ConfigError, MalformedMessage, RunFailed, WindflowerError
 from windflower.flower.aggregation import Aggregation
+from windflower.flower.checkpoints import Checkpoint, Progress, described, from_pack, to_pack
+from windflower.flower.loading import seed_sources
 from windflower.flower.private import SUPERLINK_NODE, make_message
 from windflower.flower.records import (
     from_content,
@@ -72,16 +79,10 @@ class FleetGrid(Grid):
         self._asked_at = 0.0
         self._lock = threading.RLock()
         self._owner = threading.current_thread()
-        self._rosters = 0
-        self._pulls = 0
-        self._spared = 0
+        self._progress = Progress()
         self._devices: dict[int, str] = {}
-        self._asked: Counter[tuple[str, ...]] = Counter()
-        self._worked: Counter[tuple[str, str]] = Counter()
         self._sent: dict[str, Metadata] = {}
         self._refused: dict[str, str] = {}
-        self._good = 0
-        self._failed = 0
         self._first_failure = ""
 
     # ------------------------------------------------------------------------ Flower's side
@@ -117,9 +118,10 @@ class FleetGrid(Grid):
                 as long as its run may wait. Flower's own wait has no end.
         """
         with self._lock, self._noticing():
-            if threading.current_thread() is self._owner or not self._rosters:
-                devices = self._line.roster(self._record.run, self._rosters)
-                self._rosters += 1
+            progress = self._progress
+            if threading.current_thread() is self._owner or not progress.rosters:
+                devices = self._line.roster(self._record.run, progress.rosters)
+                progress.rosters += 1
                 self._devices = _by_node(devices) | self._devices
                 self._present = sorted(node_of(device) for device in devices)
                 self._check_patience(len(devices))
@@ -150,8 +152,9 @@ class FleetGrid(Grid):
         with self._lock, self._noticing():
             answers = [self._refusal(i) for i in wanted if i in self._refused]
             ids = [i for i in wanted if i in self._sent]
-            settlements = self._line.pull(self._record.run, self._pulls, ids) if ids else []
-            self._pulls += bool(settlements)
+            call = self._progress.pulls
+            settlements = self._line.pull(self._record.run, call, ids) if ids else []
+            self._progress.pulls += bool(settlements)
         return _sorted([*answers, *self._answers(settlements)])
 
     def send_and_receive(
@@ -181,15 +184,71 @@ class FleetGrid(Grid):
                 answers += self._answers(_best(settlements, len(commands)))
         return _sorted(answers)
 
+    # -------------------------------------------------------------- a strategy with checkpoints
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        """See `KeepsCheckpoints`."""
+        with self._lock, self._noticing():
+            ref = self._line.checkpoint(self._record.run, name)
+            if ref is None:
+                return None
+            (path,) = self._line.locate(self._record.run, [ref.key])
+            kept = from_pack(path, ref)
+            mine = kept.notes["grid"]
+            self._progress = Progress.from_json(mine["progress"])
+            self._devices = _by_node(mine["devices"]) | self._devices
+            for id_, sent in mine["waiting"].items():
+                self._sent[id_] = self._metadata(id_, sent)
+            self._seed_sources()
+        return Checkpoint(kept.arrays, kept.notes["strategy"])
+
+    def keep_checkpoint(
+        self, name: str, checkpoint: Checkpoint, *, waiting_for: Sequence[str]
+    ) -> None:
+        """See `KeepsCheckpoints`."""
+        path = self._scratch / f"{secrets.token_hex(8)}.pack"
+        with self._lock, self._noticing():
+            self._progress.checkpoints += 1
+            self._progress.asked.clear()
+            mine = {
+                "progress": self._progress.to_json(),
+                "devices": sorted(self._devices.values()),
+                "waiting": {id_: described(self._sent[id_]) for id_ in waiting_for},
+            }
+            notes = {"grid": mine, "strategy": checkpoint.notes}
+            try:
+                with on_a_full_disk_suspended():
+                    ref = write_pack(to_pack(Checkpoint(checkpoint.arrays, notes)), path)
+                self._line.keep_checkpoint(self._record.run, name, path, ref, waiting_for)
+            finally:
+                path.unlink(missing_ok=True)
+            self._seed_sources()
+
+    def _seed_sources(self) -> None:
+        """Draw alike behind a checkpoint, whatever was drawn before."""
+        run, number = self._record, self._progress.checkpoints
+        seed = checkpoint_seed(run_seed=run.seed, number=number)
+        seed_sources(seed, is_secret=run.is_private)
+
+    def _metadata(self, id_: str, sent: dict[str, Any]) -> Metadata:
+        return Metadata(
+            run_id=run_integer(self._record.run),
+            message_id=id_,
+            src_node_id=SUPERLINK_NODE,
+            reply_to_message_id="",
+            **sent,
+        )
+
     def check_answers(self) -> None:
         """Look back once the app has ended: it may have swallowed all that devices said.
 
         Raises:
             RunFailed: nobody ever answered well, though the run's policy asks for that.
         """
-        if self._failed and not self._good and self._record.policy.min_replies:
+        progress = self._progress
+        if progress.failed and not progress.good and self._record.policy.min_replies:
             raise RunFailed(
-                f"no device ever answered well, of {self._failed} answers; the first says:"
+                f"no device ever answered well, of {progress.failed} answers; the first says:"
                 f" {self._first_failure}"
             )
 
@@ -245,19 +304,18 @@ class FleetGrid(Grid):
 
     def _identify(self, device: str, metadata: Metadata, content: Content) -> str:
         asked = (device, metadata.message_type, metadata.group_id, content.digest)
-        self._asked[asked] += 1
         return command_id(
             run=self._record.run,
             device=device,
             message_type=metadata.message_type,
             group=metadata.group_id,
             content_digest=content.digest,
-            occurrence=self._asked[asked],
+            occurrence=self._progress.occurrence(asked),
         )
 
     def _command(self, id_: str, device: str, metadata: Metadata, content: Content) -> Command:
         run = self._record
-        self._worked[device, metadata.message_type] += 1
+        self._progress.worked[device, metadata.message_type] += 1
         return Command(
             id=id_,
             client=device,
@@ -284,7 +342,7 @@ class FleetGrid(Grid):
             run_seed=self._record.seed,
             device=device,
             message_type=message_type,
-            occurrence=self._worked[device, message_type],
+            occurrence=self._progress.worked[device, message_type],
         )
 
     def _spares(self, commands: Sequence[Command]) -> list[Command]:
@@ -293,14 +351,15 @@ class FleetGrid(Grid):
         asked = {(c.content.digest, c.type, c.group) for c in commands}
         if not wanted or len(asked) != 1:
             return []
-        self._spared += 1
+        self._progress.spared += 1
+        spared = self._progress.spared
         # A roster of its own, journaled as the app's are: a run that starts again chooses alike.
-        present = self._line.roster(self._record.run, -self._spared)
+        present = self._line.roster(self._record.run, -spared)
         left = set(present) - {c.client for c in commands}
         first, metadata = commands[0], self._sent[commands[0].id]
         spares = []
         # By what stays the same when a lenient run asks with other values.
-        occasion = f"{first.type} {first.group} {self._spared}"
+        occasion = f"{first.type} {first.group} {spared}"
         for device in sorted(left, key=lambda d: self._draw(d, occasion))[:wanted]:
             self._devices |= _by_node([device])
             id_ = self._identify(device, metadata, first.content)
@@ -360,10 +419,10 @@ class FleetGrid(Grid):
             message_type=sent.message_type,
         )
         if failure is not None:
-            self._failed += 1
+            self._progress.failed += 1
             self._first_failure = self._first_failure or failure.reason
             return make_message(metadata, error=FlowerError(failure.code, failure.reason))
-        self._good += 1
+        self._progress.good += 1
         return make_message(metadata, content=content)
 
 

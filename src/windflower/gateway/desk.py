@@ -20,6 +20,7 @@ from windflower.core.events import (
 )
 from windflower.core.ledger import (
     AggregateRecord,
+    CheckpointRecord,
     DropRecord,
     EpochRecord,
     PhaseRecord,
@@ -454,6 +455,37 @@ class Desk:
             await self._blobs.adopt(path, ref)
             await self._journal.record([AggregateRecord(run, key, ref)], at=self._clock.now())
             self._budget.add(run, ref.size_bytes)
+
+    async def checkpoint(self, run: str, name: str) -> BlobRef | None:
+        """Return what a strategy goes on from, if it kept that; what came before is not missed."""
+        execution = self._execution_of(run)[1]
+        found = await self._journal.checkpoint(run, name)
+        if found is None:
+            return None
+        execution.phases = found.phases
+        execution.retracing.pass_over()
+        return found.ref
+
+    async def keep_checkpoint(
+        self, run: str, name: str, path: Path, ref: BlobRef, waiting_for: Sequence[str]
+    ) -> None:
+        """Keep what a strategy goes on from, instead of what it kept before.
+
+        Args:
+            run: the run.
+            name: which strategy of the run.
+            path: the pack; it is taken over.
+            ref: what it holds.
+            waiting_for: what was asked, and is not used yet.
+        """
+        phases = self._execution_of(run)[1].phases
+        before = await self._journal.checkpoint(run, name)
+        number = 1 if before is None else before.number + 1
+        await self._blobs.adopt(path, ref)
+        record = CheckpointRecord(run, name, number, ref, tuple(waiting_for), phases)
+        await self._journal.record([record], at=self._clock.now())
+        if before is not None and before.ref != ref:
+            await self._blobs.discard(before.ref.key)
 
     async def spare(self, run: str, ids: Sequence[str], header: bytes) -> None:
         """Note that updates were read to be aggregated only, and what they began with."""

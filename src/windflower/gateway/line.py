@@ -78,6 +78,16 @@ class RunLine(Protocol):
         """See `Desk.keep_aggregate`."""
         ...
 
+    def checkpoint(self, run: str, name: str) -> BlobRef | None:
+        """See `Desk.checkpoint`."""
+        ...
+
+    def keep_checkpoint(
+        self, run: str, name: str, path: Path, ref: BlobRef, waiting_for: Sequence[str]
+    ) -> None:
+        """See `Desk.keep_checkpoint`."""
+        ...
+
     def spare(self, run: str, ids: Sequence[str], header: bytes) -> None:
         """See `Desk.spare`."""
         ...
@@ -138,6 +148,16 @@ class LoopLine:
     def keep_aggregate(self, run: str, key: str, path: Path, ref: BlobRef) -> None:
         """See `Desk.keep_aggregate`."""
         self._wait(self._desk.keep_aggregate(run, key, path, ref))
+
+    def checkpoint(self, run: str, name: str) -> BlobRef | None:
+        """See `Desk.checkpoint`."""
+        return self._wait(self._desk.checkpoint(run, name))
+
+    def keep_checkpoint(
+        self, run: str, name: str, path: Path, ref: BlobRef, waiting_for: Sequence[str]
+    ) -> None:
+        """See `Desk.keep_checkpoint`."""
+        self._wait(self._desk.keep_checkpoint(run, name, path, ref, waiting_for))
 
     def spare(self, run: str, ids: Sequence[str], header: bytes) -> None:
         """See `Desk.spare`."""
@@ -231,6 +251,18 @@ class SocketLine:
         """See `Desk.keep_aggregate`."""
         given = {"run": run, "key": key, "path": str(path), "ref": ref.to_json()}
         self._call("keep_aggregate", given, wait_s=None)
+
+    def checkpoint(self, run: str, name: str) -> BlobRef | None:
+        """See `Desk.checkpoint`."""
+        ref = self._call("checkpoint", {"run": run, "name": name})
+        return None if ref is None else BlobRef.from_json(ref)
+
+    def keep_checkpoint(
+        self, run: str, name: str, path: Path, ref: BlobRef, waiting_for: Sequence[str]
+    ) -> None:
+        """See `Desk.keep_checkpoint`."""
+        given = {"run": run, "name": name, "path": str(path), "ref": ref.to_json()}
+        self._call("keep_checkpoint", {**given, "waiting_for": list(waiting_for)}, wait_s=None)
 
     def spare(self, run: str, ids: Sequence[str], header: bytes) -> None:
         """See `Desk.spare`."""

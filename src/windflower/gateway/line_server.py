@@ -64,6 +64,8 @@ class LineServer:
             "locate": self._locate,
             "aggregate": self._aggregate,
             "keep_aggregate": self._keep_aggregate,
+            "checkpoint": self._checkpoint,
+            "keep_checkpoint": self._keep_checkpoint,
             "spare": self._spare,
             "report": self._report,
             "tally": self._tally,
@@ -234,6 +236,16 @@ class LineServer:
     async def _keep_aggregate(self, given: dict[str, Any]) -> None:
         ref = BlobRef.from_json(given["ref"])
         await self._desk.keep_aggregate(given["run"], given["key"], Path(given["path"]), ref)
+
+    async def _checkpoint(self, given: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON is any
+        ref = await self._desk.checkpoint(given["run"], given["name"])
+        return None if ref is None else ref.to_json()
+
+    async def _keep_checkpoint(self, given: dict[str, Any]) -> None:
+        await self._desk.keep_checkpoint(
+            *(given["run"], given["name"], Path(given["path"])),
+            *(BlobRef.from_json(given["ref"]), given["waiting_for"]),
+        )
 
     async def _spare(self, given: dict[str, Any]) -> None:
         await self._desk.spare(given["run"], given["ids"], b64decode(given["header"]))

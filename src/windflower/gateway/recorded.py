@@ -87,6 +87,14 @@ class RecordedDesk:
     async def keep_aggregate(self, run: str, key: str, path: Path, ref: BlobRef) -> None:
         """Keep nothing: it was kept, or is made again."""
 
+    async def checkpoint(self, run: str, name: str) -> None:
+        """Return nothing: a run that is verified begins at its top."""
+
+    async def keep_checkpoint(
+        self, run: str, name: str, path: Path, ref: BlobRef, waiting_for: Sequence[str]
+    ) -> None:
+        """Keep nothing."""
+
     async def spare(self, run: str, ids: Sequence[str], header: bytes) -> None:
         """Note nothing: nothing goes while a run is only read."""
 

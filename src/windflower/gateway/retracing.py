@@ -27,12 +27,18 @@ class Retracing:
         self._recorded = {command.id: command for command in history.commands}
         self._unasked = dict(self._recorded)
         self._closed = {id_ for phase in history.phases for id_ in phase.ids}
+        self._passed = history.passed
         self._is_lenient = is_lenient
 
     @property
     def is_behind(self) -> bool:
         """Whether it has asked for more before than it did again."""
         return bool(self._unasked)
+
+    def pass_over(self) -> None:
+        """Note that a strategy goes on from its checkpoint: what it asked before it need not."""
+        for id_ in self._passed:
+            self._unasked.pop(id_, None)
 
     def ask(self, commands: Sequence[Command]) -> None:
         """Note that a phase asks for these.

@@ -1,21 +1,16 @@
 """A gateway's journal in SQLite."""
 
-import hashlib
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
 
 from windflower.adapters.local.database import Database, DatabaseReader
-from windflower.core import gateway_effects
+from windflower.adapters.local.journal_rows import SCHEMA, VERSION, write
 from windflower.core.ledger import (
-    AggregateRecord,
-    DropRecord,
+    CheckpointRecord,
     Entry,
-    EpochRecord,
-    ForgetRecord,
     History,
     Memory,
     OpenExchange,
@@ -25,104 +20,42 @@ from windflower.core.ledger import (
     RunRecord,
     SettledExchange,
     Settlement,
-    SpareRecord,
     Tally,
 )
 from windflower.core.policy import Terms
-from windflower.core.retention import Holding, PastRun, keys_answered, keys_asked, stored_bytes
+from windflower.core.retention import Holding, PastRun, keys_answered, keys_asked
 from windflower.core.roster import Presence
 from windflower.errors import StoreUnavailable
 from windflower.wire.blobs import BlobRef
 from windflower.wire.messages import Command, Failure, Method, Reply
-from windflower.wire.strict_json import dumps
 
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS runs (
-    run TEXT PRIMARY KEY,
-    number INTEGER NOT NULL,
-    epoch INTEGER NOT NULL,
-    state TEXT NOT NULL,
-    record TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS commands (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    run TEXT NOT NULL,
-    device TEXT NOT NULL,
-    method TEXT NOT NULL,
-    batch TEXT NOT NULL,
-    body TEXT NOT NULL,
-    asked_at REAL NOT NULL,
-    settled_at REAL,
-    reply BLOB,
-    is_good INTEGER,
-    size_bytes INTEGER NOT NULL DEFAULT 0,
-    header TEXT,
-    is_dropped INTEGER NOT NULL DEFAULT 0,
-    code INTEGER,
-    reason TEXT
-);
-CREATE TABLE IF NOT EXISTS batches (
-    batch TEXT PRIMARY KEY,
-    deadline REAL NOT NULL,
-    waits_for_offline INTEGER NOT NULL,
-    quorum INTEGER,
-    minimum INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS commands_of_run ON commands (run);
-CREATE TABLE IF NOT EXISTS phases (
-    run TEXT NOT NULL,
-    phase TEXT NOT NULL,
-    ids TEXT NOT NULL,
-    number INTEGER NOT NULL,
-    closed_at REAL NOT NULL,
-    PRIMARY KEY (run, phase)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS rosters (
-    run TEXT NOT NULL, call INTEGER NOT NULL, devices TEXT NOT NULL, PRIMARY KEY (run, call)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS pulls (
-    run TEXT NOT NULL, call INTEGER NOT NULL, ids TEXT NOT NULL, PRIMARY KEY (run, call)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS aggregates (
-    run TEXT NOT NULL,
-    key TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL,
-    PRIMARY KEY (run, key)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS headers (
-    run TEXT NOT NULL, digest TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, digest)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS epochs (epoch INTEGER PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS presences (
-    device TEXT PRIMARY KEY,
-    heard_at REAL NOT NULL,
-    boot TEXT NOT NULL,
-    interval_s REAL NOT NULL,
-    overdue_at REAL NOT NULL,
-    is_online INTEGER NOT NULL,
-    labels TEXT NOT NULL
-) WITHOUT ROWID;
-"""
-_VERSION: Final = 5
 _SETTLEMENT: Final = """
 SELECT c.id, c.run, device, method, batch, reply, code, reason, h.data
     FROM commands c
     LEFT JOIN headers h ON c.is_dropped AND h.run = c.run AND h.digest = c.header
     WHERE c.id = ? AND settled_at IS NOT NULL
 """
+_HOLDINGS: Final = """
+SELECT id, reply, size_bytes,
+    header IS NOT NULL
+        OR (seq <= (SELECT max(seq) FROM checkpoints k WHERE k.run = c.run)
+            AND id NOT IN (SELECT value FROM checkpoints k, json_each(k.waiting_for)
+                WHERE k.run = c.run))
+    FROM commands c
+    WHERE run = ? AND size_bytes > 0 AND NOT is_dropped ORDER BY seq
+"""
 _PAST: Final = """
 SELECT run, record,
     (SELECT total(size_bytes) FROM commands c WHERE c.run = r.run AND NOT is_dropped)
         + (SELECT total(size_bytes) FROM aggregates a WHERE a.run = r.run)
+        + (SELECT total(size_bytes) FROM checkpoints k WHERE k.run = r.run)
     FROM runs r WHERE state IN ('done', 'failed')
 """
 
 
 def open_journal(path: Path) -> "SqliteJournal":
     """Return a gateway's journal; the file is created where it is missing."""
-    return SqliteJournal(Database(path, _SCHEMA, version=_VERSION))
+    return SqliteJournal(Database(path, SCHEMA, version=VERSION))
 
 
 def read_journal(path: Path) -> "SqliteJournal":
@@ -133,7 +66,7 @@ def read_journal(path: Path) -> "SqliteJournal":
     """
     if not path.exists():
         raise StoreUnavailable(f"there is no journal in {path.parent}: nothing was run there")
-    return SqliteJournal(DatabaseReader(path, version=_VERSION))
+    return SqliteJournal(DatabaseReader(path, version=VERSION))
 
 
 class SqliteJournal:
@@ -151,7 +84,7 @@ class SqliteJournal:
 
         def change(connection: sqlite3.Connection) -> None:
             for entry in entries:
-                _write(connection, entry, at)
+                write(connection, entry, at)
 
         await self._database.run(change)
         if any(isinstance(e, RunRecord) and e.is_private and e.state != "open" for e in entries):
@@ -227,6 +160,11 @@ class SqliteJournal:
             commands = connection.execute(
                 "SELECT body FROM commands WHERE run = ? ORDER BY seq", (run,)
             )
+            passed = connection.execute(
+                "SELECT id FROM commands c WHERE run = ?"
+                " AND seq <= (SELECT max(seq) FROM checkpoints k WHERE k.run = c.run)",
+                (run,),
+            )
             phases = connection.execute(
                 "SELECT phase, ids, number FROM phases WHERE run = ? ORDER BY number", (run,)
             )
@@ -238,6 +176,7 @@ class SqliteJournal:
                 tuple(Command.from_body(body) for (body,) in commands),
                 tuple(_phase(run, *row) for row in phases),
                 tuple(dict.fromkeys(devices)),
+                frozenset(id_ for (id_,) in passed),
             )
 
         return await self._database.run(query)
@@ -274,15 +213,28 @@ class SqliteJournal:
 
         return await self._database.run(query)
 
+    async def checkpoint(self, run: str, name: str) -> CheckpointRecord | None:
+        """Return the last checkpoint that a run kept under a name, if it kept any."""
+
+        def query(connection: sqlite3.Connection) -> CheckpointRecord | None:
+            sql = (
+                "SELECT number, digest, size_bytes, waiting_for, phases FROM checkpoints"
+                " WHERE run = ? AND name = ?"
+            )
+            row = connection.execute(sql, (run, name)).fetchone()
+            if row is None:
+                return None
+            number, digest, size_bytes, waiting_for, phases = row
+            ref = BlobRef(digest, size_bytes)
+            return CheckpointRecord(run, name, number, ref, tuple(json.loads(waiting_for)), phases)
+
+        return await self._database.run(query)
+
     async def holdings(self, run: str) -> Sequence[Holding]:
         """Return the updates that a run keeps, the oldest first, then what was made of them."""
 
         def query(connection: sqlite3.Connection) -> list[Holding]:
-            rows = connection.execute(
-                "SELECT id, reply, size_bytes, header IS NOT NULL FROM commands"
-                " WHERE run = ? AND size_bytes > 0 AND NOT is_dropped ORDER BY seq",
-                (run,),
-            )
+            rows = connection.execute(_HOLDINGS, (run,))
             updates = [
                 Holding(id_, Reply.from_bytes(reply).path or "", size_bytes, bool(is_spare))
                 for id_, reply, size_bytes, is_spare in rows
@@ -309,122 +261,6 @@ class SqliteJournal:
         return await self._database.run(query)
 
 
-def _write(connection: sqlite3.Connection, entry: Entry, at: float) -> None:  # noqa: C901, PLR0912 - one case a kind
-    match entry:
-        case gateway_effects.RecordCommands():
-            _write_commands(connection, entry, at)
-        case gateway_effects.RecordTerms(batch, terms):
-            _write_terms(connection, batch, terms)
-        case gateway_effects.RecordReply(reply):
-            connection.execute(
-                "UPDATE commands SET settled_at = ?, reply = ?, is_good = ?, size_bytes = ?"
-                " WHERE id = ? AND settled_at IS NULL",
-                (at, reply.to_bytes(), reply.failure is None, stored_bytes(reply), reply.id),
-            )
-        case gateway_effects.RecordMissing(command, failure):
-            connection.execute(
-                "UPDATE commands SET settled_at = ?, code = ?, reason = ?"
-                " WHERE id = ? AND settled_at IS NULL",
-                (at, failure.code, failure.reason, command.id),
-            )
-        case RunRecord():
-            connection.execute(
-                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)",
-                (entry.run, entry.number, entry.epoch, entry.state, dumps(entry.to_json())),
-            )
-        case PhaseRecord(run, phase, ids, number):
-            connection.execute(
-                "INSERT OR IGNORE INTO phases VALUES (?, ?, ?, ?, ?)",
-                (run, phase, dumps(ids), number, at),
-            )
-        case RosterRecord(run, call, devices):
-            connection.execute(
-                "INSERT OR IGNORE INTO rosters VALUES (?, ?, ?)", (run, call, dumps(devices))
-            )
-        case PullRecord(run, call, ids):
-            connection.execute(
-                "INSERT OR IGNORE INTO pulls VALUES (?, ?, ?)", (run, call, dumps(ids))
-            )
-        case AggregateRecord(run, key, ref):
-            connection.execute(
-                "INSERT OR IGNORE INTO aggregates VALUES (?, ?, ?, ?)",
-                (run, key, ref.digest, ref.size_bytes),
-            )
-        case SpareRecord():
-            _write_spare(connection, entry)
-        case DropRecord(run, ids):
-            connection.executemany(
-                "UPDATE commands SET is_dropped = 1 WHERE id = ?", ((id_,) for id_ in ids)
-            )
-            connection.executemany(
-                "DELETE FROM aggregates WHERE run = ? AND key = ?", ((run, id_) for id_ in ids)
-            )
-        case ForgetRecord(run):
-            _forget(connection, run)
-        case EpochRecord(epoch):
-            connection.execute("INSERT OR IGNORE INTO epochs VALUES (?)", (epoch,))
-        case Presence():
-            _write_presence(connection, entry)
-
-
-def _write_spare(connection: sqlite3.Connection, entry: SpareRecord) -> None:
-    """Keep a header once for all updates that begin with it: those of one model do."""
-    digest = hashlib.sha256(entry.header).hexdigest()
-    connection.execute(
-        "INSERT OR IGNORE INTO headers VALUES (?, ?, ?)", (entry.run, digest, entry.header)
-    )
-    connection.executemany(
-        "UPDATE commands SET header = ? WHERE id = ?", ((digest, id_) for id_ in entry.ids)
-    )
-
-
-def _forget(connection: sqlite3.Connection, run: str) -> None:
-    connection.execute(
-        "DELETE FROM batches WHERE batch IN (SELECT batch FROM commands WHERE run = ?)", (run,)
-    )
-    for table in ("commands", "phases", "rosters", "pulls", "aggregates", "headers"):
-        connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))  # noqa: S608 - six constants
-    (text,) = connection.execute("SELECT record FROM runs WHERE run = ?", (run,)).fetchone()
-    record = replace(RunRecord.from_json(json.loads(text)), is_forgotten=True)
-    connection.execute(
-        "UPDATE runs SET state = 'forgotten', record = ? WHERE run = ?",
-        (dumps(record.to_json()), run),
-    )
-
-
-def _write_commands(
-    connection: sqlite3.Connection, entry: gateway_effects.RecordCommands, at: float
-) -> None:
-    _write_terms(connection, entry.batch, entry.terms)
-    connection.executemany(
-        "INSERT OR IGNORE INTO commands (id, run, device, method, batch, body, asked_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        ((c.id, c.run, c.client, c.method, entry.batch, c.to_body(), at) for c in entry.commands),
-    )
-
-
-def _write_terms(connection: sqlite3.Connection, batch: str, terms: Terms) -> None:
-    connection.execute(
-        "INSERT OR REPLACE INTO batches VALUES (?, ?, ?, ?, ?)",
-        (batch, terms.deadline, terms.waits_for_offline, terms.quorum, terms.minimum),
-    )
-
-
-def _write_presence(connection: sqlite3.Connection, entry: Presence) -> None:
-    connection.execute(
-        "INSERT OR REPLACE INTO presences VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            entry.device,
-            entry.heard_at,
-            entry.boot,
-            entry.interval_s,
-            entry.overdue_at,
-            entry.is_online,
-            dumps(entry.labels),
-        ),
-    )
-
-
 def _runs(connection: sqlite3.Connection) -> tuple[RunRecord, ...]:
     records = connection.execute("SELECT record FROM runs ORDER BY number")
     return tuple(RunRecord.from_json(json.loads(row[0])) for row in records)
@@ -442,7 +278,10 @@ def _live_keys(connection: sqlite3.Connection) -> frozenset[str]:
     answered = "SELECT reply FROM commands WHERE size_bytes > 0 AND NOT is_dropped"
     for (reply,) in connection.execute(answered):
         keys |= keys_answered(Reply.from_bytes(reply))
-    made = connection.execute("SELECT digest, size_bytes FROM aggregates")
+    made = connection.execute(
+        "SELECT digest, size_bytes FROM aggregates"
+        " UNION ALL SELECT digest, size_bytes FROM checkpoints"
+    )
     return frozenset(keys | {BlobRef(*row).key for row in made})
 
 

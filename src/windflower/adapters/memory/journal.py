@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from windflower.core import gateway_effects
 from windflower.core.ledger import (
     AggregateRecord,
+    CheckpointRecord,
     DropRecord,
     Entry,
     EpochRecord,
@@ -52,6 +53,8 @@ class MemoryJournal:
         self._rosters: dict[tuple[str, int], RosterRecord] = {}
         self._pulls: dict[tuple[str, int], PullRecord] = {}
         self._aggregates: dict[tuple[str, str], BlobRef] = {}
+        self._checkpoints: dict[tuple[str, str], CheckpointRecord] = {}
+        self._passed: dict[str, frozenset[str]] = {}
         self._presences: dict[str, Presence] = {}
         self._last_epoch = 0
 
@@ -87,6 +90,8 @@ class MemoryJournal:
             case SpareRecord(_, ids, header):
                 for id_ in ids:
                     self._rows[id_].header = header
+            case CheckpointRecord():
+                self._write_checkpoint(entry)
             case DropRecord(run, ids):
                 for id_ in ids:
                     self._aggregates.pop((run, id_), None)
@@ -98,6 +103,13 @@ class MemoryJournal:
                 self._last_epoch = max(self._last_epoch, epoch)
             case Presence():
                 self._presences[entry.device] = entry
+
+    def _write_checkpoint(self, entry: CheckpointRecord) -> None:
+        before = self._checkpoints.get((entry.run, entry.name))
+        if before is None or before.number < entry.number:
+            self._checkpoints[entry.run, entry.name] = entry
+            asked = (i for i, r in self._rows.items() if r.opened.command.run == entry.run)
+            self._passed[entry.run] = frozenset(asked)
 
     def _settle(
         self,
@@ -142,6 +154,7 @@ class MemoryJournal:
             tuple(c for c in commands if c.run == run),
             tuple(sorted(phases, key=lambda phase: phase.number)),
             tuple(dict.fromkeys(devices)),
+            self._passed.get(run, frozenset()),
         )
 
     def _forget(self, run: str) -> None:
@@ -151,6 +164,8 @@ class MemoryJournal:
         self._rosters = {key: r for key, r in self._rosters.items() if r.run != run}
         self._pulls = {key: p for key, p in self._pulls.items() if p.run != run}
         self._aggregates = {key: ref for key, ref in self._aggregates.items() if key[0] != run}
+        self._checkpoints = {key: c for key, c in self._checkpoints.items() if key[0] != run}
+        self._passed.pop(run, None)
 
     async def past(self) -> Sequence[PastRun]:
         """Return the finished runs that are not forgotten, with what they hold."""
@@ -159,6 +174,7 @@ class MemoryJournal:
 
     def _size_bytes(self, run: str) -> int:
         made = sum(ref.size_bytes for (of, _), ref in self._aggregates.items() if of == run)
+        made += sum(c.ref.size_bytes for c in self._checkpoints.values() if c.run == run)
         rows = (row for row in self._rows.values() if row.opened.command.run == run)
         return made + sum(row.size_bytes for row in rows)
 
@@ -175,6 +191,7 @@ class MemoryJournal:
         """Return the keys of all blobs that an open exchange or a run not forgotten needs."""
         keys = {r.bundle.key for r in self._runs.values() if not r.is_forgotten}
         keys |= {ref.key for ref in self._aggregates.values()}
+        keys |= {checkpoint.ref.key for checkpoint in self._checkpoints.values()}
         for row in self._rows.values():
             command, settled = row.opened.command, row.settlement
             if settled is None and self._runs[command.run].state == "open":
@@ -216,13 +233,20 @@ class MemoryJournal:
         """Return what was made of updates, if that is kept."""
         return self._aggregates.get((run, key))
 
+    async def checkpoint(self, run: str, name: str) -> CheckpointRecord | None:
+        """Return the last checkpoint that a run kept under a name, if it kept any."""
+        return self._checkpoints.get((run, name))
+
     async def holdings(self, run: str) -> Sequence[Holding]:
         """Return the updates that a run keeps, the oldest first, then what was made of them."""
         held = []
+        waiting = {i for c in self._checkpoints.values() if c.run == run for i in c.waiting_for}
+        passed = self._passed.get(run, frozenset()) - waiting
         for id_, row in self._rows.items():
             reply = row.settlement.reply if row.settlement is not None else None
             if row.size_bytes and reply is not None and reply.run == run:
-                held.append(Holding(id_, reply.path or "", row.size_bytes, row.header is not None))
+                is_spare = row.header is not None or id_ in passed
+                held.append(Holding(id_, reply.path or "", row.size_bytes, is_spare))
         return held + [
             Holding(key, ref.key, ref.size_bytes, is_aggregate=True)
             for (of, key), ref in sorted(self._aggregates.items())

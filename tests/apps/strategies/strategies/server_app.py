@@ -7,6 +7,8 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp, strategy
 
+from windflower.strategy import FedBuff
+
 app = ServerApp()
 
 def make(name: str) -> strategy.Strategy:
@@ -22,6 +24,8 @@ def make(name: str) -> strategy.Strategy:
         options["client_learning_rate"] = 0.1
     if name == "FedAvg":
         options["fraction_train"] = 0.5
+    if name == "FedBuff":
+        return FedBuff(buffer_size=3, fraction_evaluate=1.0, poll_s=0.01)
     return getattr(strategy, name)(**options)
 
 
