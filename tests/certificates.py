@@ -1,4 +1,4 @@
-"""Certificates for brokers that speak TLS, made for one test."""
+"""Certificates for brokers that speak TLS and devices that show one, made for one test."""
 
 import datetime as dt
 import ipaddress
@@ -9,25 +9,45 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+_Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+
+
+class Authority:
+    """A CA, for 127.0.0.1 and for devices.
+
+    Args:
+        folder: where its files go.
+        name: its common name.
+
+    Attributes:
+        certificate: its own, as a file.
+    """
+
+    def __init__(self, folder: Path, name: str = "a test's CA") -> None:
+        self._folder = folder
+        self._own = _certificate(name, None)
+        self.certificate = folder / "ca.pem"
+        self.certificate.write_bytes(self._own[0].public_bytes(serialization.Encoding.PEM))
+
+    def issue(self, name: str) -> tuple[Path, Path]:
+        """Write a certificate and its key, NAME.pem and NAME.key; return the two files."""
+        certificate, key = _certificate(name, self._own)
+        paths = self._folder / f"{name}.pem", self._folder / f"{name}.key"
+        paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        paths[1].write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return paths
+
 
 def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
     """Write a CA, and a certificate for 127.0.0.1 with its key; return the three files."""
-    authority, authority_key = _certificate("a test's CA", None)
-    server, server_key = _certificate("a test's broker", (authority, authority_key))
-    paths = folder / "ca.pem", folder / "server.pem", folder / "server.key"
-    paths[0].write_bytes(authority.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(server.public_bytes(serialization.Encoding.PEM))
-    paths[2].write_bytes(
-        server_key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return paths
-
-
-_Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+    authority = Authority(folder)
+    return authority.certificate, *authority.issue("server")
 
 
 def _certificate(name: str, issuer: _Pair | None) -> _Pair:

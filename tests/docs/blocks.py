@@ -34,6 +34,7 @@ FOREIGN: Final = frozenset(
     {
         *("cat", "export", "kill", "mkdir", "sleep"),
         *("flower-superlink", "flower-supernode", "flwr"),
+        "openssl",  # run in tests/e2e/test_site.py
         "ruff",
     }
 )
