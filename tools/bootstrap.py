@@ -2,6 +2,7 @@
 
     python3 tools/bootstrap.py demo      ten watches learn together
     python3 tools/bootstrap.py test      every test
+    python3 tools/bootstrap.py test-heavy   tests that need much disk or many packages
     python3 tools/bootstrap.py check     format, lint, types, the house's floors
     python3 tools/bootstrap.py nightly   the long runs
 
@@ -26,11 +27,20 @@ PROGRAMS = {
     "mosquitto": "every test with the Mosquitto broker",
     "tcpdump": "the test that looks for a device's data in all traffic",
 }
+HEAVY_PROGRAMS = dict.fromkeys(
+    ("debootstrap", "umoci", "skopeo", "docker-registry"), "the tests of the container image"
+)
 
 
 def main() -> int:
     """Set up, run what was asked for, and return its exit code."""
-    commands = {"demo": demo, "test": test, "check": check, "nightly": nightly}
+    commands = {
+        "demo": demo,
+        "test": test,
+        "test-heavy": test_heavy,
+        "check": check,
+        "nightly": nightly,
+    }
     if len(sys.argv) < 2 or sys.argv[1] not in commands:  # noqa: PLR2004 - the program and a word
         sys.stderr.write(__doc__ or "")
         return 2
@@ -81,10 +91,10 @@ def install(uv: str) -> None:
         run([*pip, *what])
 
 
-def ensure_programs() -> None:
+def ensure_programs(programs: dict[str, str]) -> None:
     """Install Debian's programs that tests use, where they are missing and we may."""
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
-    missing = [name for name in PROGRAMS if not shutil.which(name, path=path)]
+    missing = [name for name in programs if not shutil.which(name, path=path)]
     apt = shutil.which("apt-get")
     if missing and os.geteuid() == 0 and apt:
         say(f"Installing {' '.join(missing)}")
@@ -94,7 +104,7 @@ def ensure_programs() -> None:
             subprocess.run([apt, *command], check=False, env=environment, capture_output=True)
         missing = [name for name in missing if not shutil.which(name, path=path)]
     for name in missing:
-        say(f"SKIPPED: {PROGRAMS[name]} (Debian: sudo apt install {name})")
+        say(f"SKIPPED: {programs[name]} (Debian: sudo apt install {name})")
 
 
 # -------------------------------------------------------------------------------- commands
@@ -107,10 +117,16 @@ def demo(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     """Check the tree, then run every test on both cores."""
-    ensure_programs()
+    ensure_programs(PROGRAMS)
     if (code := check([])) != 0:
         return code
     return call([str(BIN / "python"), "-m", "pytest", "-n", "2", "--dist", "worksteal", *arguments])
+
+
+def test_heavy(arguments: list[str]) -> int:
+    """Run the tests that need more than the others: disk, packages, root."""
+    ensure_programs(PROGRAMS | HEAVY_PROGRAMS)
+    return call([str(BIN / "python"), "-m", "pytest", *(arguments or ["tests/heavy"])])
 
 
 def check(arguments: list[str]) -> int:
@@ -142,7 +158,7 @@ NIGHTLY = (
 
 def nightly(arguments: list[str]) -> int:
     """Run the long ones, all or those that are named; one that fails does not stop the rest."""
-    ensure_programs()
+    ensure_programs(PROGRAMS)
     failed = 0
     for name, *words in NIGHTLY:
         if not arguments or name in arguments:

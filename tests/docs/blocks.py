@@ -84,7 +84,7 @@ def check_command(words: list[str]) -> None:
         case "windflower":
             check_windflower(arguments)
         case "make":
-            targets = re.findall(r"^([a-z ]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            targets = re.findall(r"^([a-z -]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
             assert set(arguments) <= set(" ".join(targets).split())
         case "python" | "python3":
             assert arguments[0] == "-m" or _is_there(arguments[0]), words
