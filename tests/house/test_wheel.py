@@ -25,6 +25,7 @@ def test_the_wheel_runs_the_demo_in_an_empty_environment(tmp_path: Path) -> None
     names = zipfile.ZipFile(wheel).namelist()
     assert "windflower/examples/01-smartwatch/data/watch.npz" in names
     assert "windflower/examples/01-smartwatch/data/NOTICE.md" in names
+    assert "windflower/deploy/aws/template.yaml" in names
     assert [] == [n for n in names if "__pycache__" in n or "/devices/" in n]
 
     venv.create(tmp_path / "venv")
