@@ -1,4 +1,4 @@
-"""Certificates for brokers that speak TLS and devices that show one, made for one test."""
+"""Certificates for brokers that speak TLS, made for one test."""
 
 import datetime as dt
 import ipaddress
@@ -9,30 +9,24 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-_Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
-
 
 class Authority:
-    """A CA, for 127.0.0.1 and for devices.
+    """A CA, and the certificates that it gave out; each is written as NAME.pem and NAME.key.
 
     Args:
-        folder: where its files go.
-        name: its common name.
-
-    Attributes:
-        certificate: its own, as a file.
+        folder: where they are written, the CA's own as ca.pem.
     """
 
-    def __init__(self, folder: Path, name: str = "a test's CA") -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._own = _certificate(name, None)
-        self.certificate = folder / "ca.pem"
-        self.certificate.write_bytes(self._own[0].public_bytes(serialization.Encoding.PEM))
+        self._pair = _certificate("a test's CA", None)
+        self.file = folder / "ca.pem"
+        self.file.write_bytes(self._pair[0].public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Write a certificate and its key, NAME.pem and NAME.key; return the two files."""
-        certificate, key = _certificate(name, self._own)
-        paths = self._folder / f"{name}.pem", self._folder / f"{name}.key"
+    def give(self, name: str, *, file: str = "") -> tuple[Path, Path]:
+        """Return the files of a certificate for a name, on 127.0.0.1, and of its key."""
+        certificate, key = _certificate(name, self._pair)
+        paths = self._folder / f"{file or name}.pem", self._folder / f"{file or name}.key"
         paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         paths[1].write_bytes(
             key.private_bytes(
@@ -47,7 +41,10 @@ class Authority:
 def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
     """Write a CA, and a certificate for 127.0.0.1 with its key; return the three files."""
     authority = Authority(folder)
-    return authority.certificate, *authority.issue("server")
+    return authority.file, *authority.give("a test's broker", file="server")
+
+
+_Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 
 def _certificate(name: str, issuer: _Pair | None) -> _Pair:

@@ -25,30 +25,29 @@ class Site:
         self._programs = programs
         self._folder = folder
         self.port = free_port()
-        self.authority = Authority(folder, "a site's CA")
-        self.authority.issue("server")
+        self.authority = Authority(folder)
+        self.authority.give("server")
         (folder / "acl").write_text((SITE / "acl").read_text())
-        text = (SITE / "mosquitto.conf").read_text()
-        text = text.replace("/etc/mosquitto/site", str(folder))
+        (folder / "acl").chmod(0o600)
+        text = (SITE / "mosquitto.conf").read_text() + (SITE / "upstream.conf").read_text()
         text = text.replace("listener 8883", f"listener {self.port} 127.0.0.1\nuser root")
         text = text.replace("broker.example.org:8883", f"127.0.0.1:{upstream}")
         text = text.replace("/var/lib/mosquitto/", f"{folder}/")
         # The upstream broker of this test speaks no TLS.
-        self._configuration = folder / "site.conf"
-        self._configuration.write_text(
-            re.sub("(?m)^bridge_(ca|cert|key)file.*\n|^bridge_insec.*\n", "", text)
-        )
+        text = re.sub(r"(?m)^bridge_(cafile|certfile|keyfile).*\n", "", text)
+        (folder / "site.conf").write_text(text)
 
     def start(self, name: str) -> Program:
         assert MOSQUITTO is not None
-        broker = self._programs.start(MOSQUITTO, "-c", str(self._configuration), name=name)
+        in_its_folder = f"cd {self._folder} && exec {MOSQUITTO} -c site.conf"
+        broker = self._programs.start("sh", "-c", in_its_folder, name=name)
         until(lambda: listens(self.port), "the site's broker")
         return broker
 
     def device(self, name: str) -> Program:
-        pair = self.authority.issue(name)
+        pair = self.authority.give(name)
         return self._programs.agent(
-            *(name, f"mqtts://127.0.0.1:{self.port}", "--ca", str(self.authority.certificate)),
+            *(name, f"mqtts://127.0.0.1:{self.port}", "--ca", str(self.authority.file)),
             *("--certificate", str(pair[0]), "--key", str(pair[1])),
             *("--node-config", f"partition-id={DEVICES.index(name)} num-partitions=2"),
         )
