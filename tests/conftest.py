@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from processes import MOSQUITTO, Programs
 
+pytest_plugins = ["cloud"]
+
 needs_mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 
 

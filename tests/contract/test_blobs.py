@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from cloud import Cloud
 
 from windflower.adapters.local.blob_endpoint import blob_endpoint
 from windflower.adapters.local.blob_folder import BlobFolder
@@ -41,8 +42,13 @@ class Place:
         return path
 
 
-@pytest.fixture(params=["memory", "local"])
+@pytest.fixture(params=["memory", "local", "aws"])
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    if request.param == "aws":
+        cloud: Cloud = request.getfixturevalue("objects")
+        async for found in on_aws(cloud, tmp_path):
+            yield found
+        return
     store = tmp_path / "blobs"
     store.mkdir()
     if request.param == "memory":
@@ -57,6 +63,16 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     transfers.close()
     await server.stop()
     await folder.close()
+
+
+async def on_aws(cloud: Cloud, folder: Path) -> AsyncIterator[Place]:
+    s3 = cloud.blobs(folder / "copies")
+    await s3.open()
+    await s3.sweep(frozenset(), older_than_s=-60.0)
+    transfers = HttpTransfers()
+    yield Place(s3, transfers, folder)
+    transfers.close()
+    await s3.close()
 
 
 def grant(place: Place, method: str, key: str, *, ttl_s: float = 60, size: int = 1 << 20) -> Grant:
@@ -146,11 +162,11 @@ async def test_a_file_that_is_gone_is_said_so(place: Place) -> None:
 
 
 async def test_other_bytes_than_named_are_refused_after_a_download(place: Place) -> None:
-    await place.transfers.put(grant(place, "PUT", KEY), REF, place.file())
+    await place.blobs.adopt(place.file(), REF)
     named = BlobRef("0" * 64, REF.size_bytes)
     there = place.folder / "there"
     with pytest.raises(MalformedMessage):
-        await place.transfers.get(grant(place, "GET", KEY), named, there)
+        await place.transfers.get(grant(place, "GET", REF.key), named, there)
 
     assert not there.exists()
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
+from cloud import Cloud
 from samples import RUN, RUN_RECORD, TERMS, command, failed, reply
 
+from windflower.adapters.aws.journal import TableJournal
 from windflower.adapters.local.journal import open_journal
 from windflower.adapters.memory.journal import MemoryJournal
 from windflower.core.gateway_effects import (
@@ -38,10 +41,16 @@ from windflower.wire.messages import Failure
 Reopen = Callable[[], Journal]
 
 
-@pytest.fixture(params=["memory", "local"])
+@pytest.fixture(params=["memory", "local", "aws"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Reopen:
     if request.param == "local":
         return lambda: open_journal(tmp_path / "journal.db")
+    if request.param == "aws":
+        cloud: Cloud = request.getfixturevalue("tables")
+        disks = count()  # a task's disk is gone with it
+        return lambda: TableJournal(
+            cloud.log(), open_journal(tmp_path / f"{next(disks)}" / "journal.db")
+        )
     journal = MemoryJournal()
     return lambda: journal
 

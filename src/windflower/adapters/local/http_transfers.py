@@ -20,7 +20,8 @@ from windflower.wire.blobs import BlobRef, Grant
 
 TIMEOUT_S: Final = 60.0
 _CHUNK_BYTES: Final = 1 << 20
-_REFUSED: Final = frozenset({401, 403, 404, 405, 410})
+_REFUSED: Final = frozenset({400, 401, 403, 404, 405, 410})
+_THERE_ALREADY: Final = frozenset({http.client.CONFLICT, http.client.PRECONDITION_FAILED})
 
 
 class HttpTransfers:
@@ -44,6 +45,8 @@ class HttpTransfers:
         """Upload a file; that it is there already, with these bytes, is success."""
         if not path.exists():
             raise FileNotFoundError(f"there is no file {path.name}")
+        if ref.size_bytes > grant.size_bytes:
+            raise BlobTooLarge(f"{ref.size_bytes} bytes, {grant.size_bytes} were granted")
         await asyncio.to_thread(self._reach, grant, lambda c, t: _put(c, t, ref, path))
 
     def _reach(self, grant: Grant, transfer: "_Transfer") -> None:
@@ -128,10 +131,10 @@ def _already_there(path: Path, ref: BlobRef) -> "tuple[hashlib._Hash, int]":
 
 
 def _put(connection: http.client.HTTPConnection, target: str, ref: BlobRef, path: Path) -> None:
+    # Object stores that can be told to create and never to change are told so by this header.
+    headers = {"Content-Length": str(ref.size_bytes), "If-None-Match": "*"}
     with path.open("rb") as file:
-        connection.request(
-            "PUT", target, body=file, headers={"Content-Length": str(ref.size_bytes)}
-        )
+        connection.request("PUT", target, body=file, headers=headers)
     response = connection.getresponse()
     response.read()
     _check(response.status)
@@ -143,5 +146,5 @@ def _check(status: int) -> None:
         raise GrantRefused(f"the blob store says {status}")
     if status == http.client.REQUEST_ENTITY_TOO_LARGE:
         raise BlobTooLarge("the answer is larger than the fleet's blob store takes")
-    if not 200 <= status < 300 and status != http.client.CONFLICT:  # noqa: PLR2004 - success
+    if not 200 <= status < 300 and status not in _THERE_ALREADY:  # noqa: PLR2004 - success
         raise BlobsUnavailable(f"the blob store says {status}")
