@@ -36,7 +36,7 @@ from windflower.errors import (
 from windflower.ports import Worker
 from windflower.wire.identifiers import check_device
 from windflower.wire.messages import Heartbeat, check_labels
-from windflower.wire.topics import Topics
+from windflower.wire.topics import Ingest, Topics
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -56,8 +56,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--label", action="append", default=[], help="key=value, to tell devices apart by")
     add("--topic-prefix", default="", help="put before every MQTT topic")
     add("--ca", type=Path, help="certificates to check the broker's against")
-    add("--certificate", type=Path, help="this device's certificate")
-    add("--key", type=Path, help="the key of this device's certificate")
+    add("--certificate", help="this device's certificate; in the path, {device} is its id")
+    add("--key", help="the key of this device's certificate; likewise")
+    add("--alpn", help="what TLS asks for where a port speaks more than MQTT: x-amzn-mqtt-ca")
+    add("--heartbeat-rule", help="the rule of AWS IoT that takes heartbeats (Basic Ingest)")
+    add("--reply-rule", help="the rule of AWS IoT that takes replies")
     add("--nursery", type=Path, help="fork workers from this nursery instead of spawning them")
     add("--crew", type=int, help="serve so many simulated devices: DEVICE_ID-0000, -0001, ...")
     add("--crew-workers", type=int, default=2, help="how many of a crew work at a time (2)")
@@ -76,9 +79,7 @@ class Quarters:
 
     def __init__(self, given: argparse.Namespace) -> None:
         self._given = given
-        self._address = BrokerAddress.parse(
-            given.broker, ca=given.ca, certificate=given.certificate, key=given.key
-        )
+        self._ingest = _ingest(given)
         self._topics = Topics(given.topic_prefix)
         self._labels = _labels(given.label)
         self._state: Path = given.state or _default_state(given.device_id)
@@ -94,11 +95,12 @@ class Quarters:
     def agent(self, device: str, node_config: str, worker: Worker) -> Agent:
         """Return one device's agent."""
         given = self._given
+        address = self._address(device)
         boot = secrets.token_hex(8)
         will = Heartbeat(check_device(device), time.time(), boot, "gone", given.interval)
         settings = AgentSettings(
             device=device,
-            broker=str(self._address),
+            broker=str(address),
             interval_s=given.interval,
             node_config=node_config,
             gateway_key=given.gateway_key,
@@ -106,13 +108,24 @@ class Quarters:
         )
         return Agent(
             settings,
-            link=MqttDeviceLink(self._address, last_will=will, topics=self._topics),
+            link=MqttDeviceLink(address, last_will=will, topics=self._topics, ingest=self._ingest),
             store=self._stores.of(device),
             worker=worker,
             transfers=self._transfers,
             events=self._events,
             clock=MonotonicClock(),
             boot=boot,
+        )
+
+    def _address(self, device: str) -> BrokerAddress:
+        """Return the broker with what shows that we are this device."""
+        given = self._given
+        return BrokerAddress.parse(
+            given.broker,
+            ca=given.ca,
+            certificate=_file_of(given.certificate, device),
+            key=_file_of(given.key, device),
+            alpn=given.alpn,
         )
 
     async def close(self) -> None:
@@ -164,6 +177,16 @@ async def serve(given: argparse.Namespace) -> None:
         if pool is not None:
             await pool.close()
         await quarters.close()
+
+
+def _file_of(path: str | None, device: str) -> Path | None:
+    return None if path is None else Path(path.replace("{device}", device))
+
+
+def _ingest(given: argparse.Namespace) -> Ingest | None:
+    if bool(given.heartbeat_rule) != bool(given.reply_rule):
+        raise ConfigError("--heartbeat-rule and --reply-rule go together", key="reply-rule")
+    return Ingest(given.heartbeat_rule, given.reply_rule) if given.reply_rule else None
 
 
 def _labels(texts: list[str]) -> dict[str, str]:

@@ -46,6 +46,25 @@ TABLE: Final = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """Rules of AWS IoT that take what devices say, past the broker (Basic Ingest).
+
+    A rule sees our topic behind the prefix, so that one rule serves both ways.
+
+    Attributes:
+        heartbeat: the rule for heartbeats.
+        reply: the rule for replies.
+    """
+
+    heartbeat: str
+    reply: str
+
+    def to_rule(self, kind: Literal["heartbeat", "reply"], topic: str) -> str:
+        """Return where to publish what would go to a topic of ours."""
+        return f"$aws/rules/{self.heartbeat if kind == 'heartbeat' else self.reply}/{topic}"
+
+
 class Topics:
     """Spells and reads topics under an optional prefix.
 

@@ -7,7 +7,7 @@ from windflower.adapters.local.mqtt import Arrival, BrokerAddress, Connection, W
 from windflower.errors import BrokerRefused, BrokerUnavailable
 from windflower.ports import LinkDown, LinkUp, Received
 from windflower.wire.messages import Heartbeat, Method
-from windflower.wire.topics import Topics
+from windflower.wire.topics import Ingest, Topics
 
 
 class MqttDeviceLink:
@@ -17,10 +17,19 @@ class MqttDeviceLink:
         address: the broker.
         last_will: what the broker says for this device when it vanishes.
         topics: how topics are spelled.
+        ingest: where there are rules that take what we say; the broker's topics by default.
     """
 
-    def __init__(self, address: BrokerAddress, *, last_will: Heartbeat, topics: Topics) -> None:
+    def __init__(
+        self,
+        address: BrokerAddress,
+        *,
+        last_will: Heartbeat,
+        topics: Topics,
+        ingest: Ingest | None = None,
+    ) -> None:
         self._device = last_will.client
+        self._ingest = ingest
         self._topics = topics
         self._incoming: asyncio.Queue[LinkUp | LinkDown | Received | Exception] = asyncio.Queue()
         self._is_opened = False
@@ -50,13 +59,18 @@ class MqttDeviceLink:
     def beat(self, message: bytes) -> None:
         """Publish a heartbeat, kept by the broker so that a new gateway learns the name.
 
-        At QoS 0: the next one mends its loss.
+        At QoS 0: the next one mends its loss. What a rule takes is kept in its table.
         """
-        self._publish(self._topics.heartbeat(self._device), message, qos=0, retain=True)
+        topic = self._topics.heartbeat(self._device)
+        if self._ingest is None:
+            self._publish(topic, message, qos=0, retain=True)
+        else:
+            self._publish(self._ingest.to_rule("heartbeat", topic), message, qos=0)
 
     def answer(self, method: Method, message: bytes) -> None:
         """Publish a reply, or drop it while there is no connection."""
-        self._publish(self._topics.reply(method, self._device), message)
+        topic = self._topics.reply(method, self._device)
+        self._publish(self._ingest.to_rule("reply", topic) if self._ingest else topic, message)
 
     async def close(self) -> None:
         """Disconnect for good; no last will is sent."""

@@ -41,7 +41,10 @@ _REFUSALS: Final = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x9D})
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
-    """Where a broker is and who we are to it: `mqtt[s]://[user[:password]@]host[:port]`."""
+    """Where a broker is and who we are to it: `mqtt[s]://[user[:password]@]host[:port]`.
+
+    `alpn` is what to ask for where one port speaks several protocols, as 443 of AWS IoT Core.
+    """
 
     host: str
     port: int
@@ -51,6 +54,7 @@ class BrokerAddress:
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    alpn: str | None = None
 
     @classmethod
     def parse(
@@ -60,6 +64,7 @@ class BrokerAddress:
         ca: Path | None = None,
         certificate: Path | None = None,
         key: Path | None = None,
+        alpn: str | None = None,
     ) -> "BrokerAddress":
         """Read a URL; raises ConfigError."""
         parts = urlsplit(url)
@@ -82,6 +87,7 @@ class BrokerAddress:
             ca,
             certificate,
             key,
+            alpn,
         )
 
     def __str__(self) -> str:
@@ -427,6 +433,8 @@ def _tls(address: BrokerAddress) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(address.ca) if address.ca else None)
     if address.certificate is not None:
         context.load_cert_chain(address.certificate, address.key)
+    if address.alpn is not None:
+        context.set_alpn_protocols([address.alpn])
     return context
 
 

@@ -1,0 +1,78 @@
+"""IoT Core played: a broker, the rules behind it, and the door for commands by HTTPS."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import boto3
+
+from windflower.adapters.aws.account import Service
+from windflower.adapters.aws.template import Stack
+from windflower.adapters.local.http_server import HttpServer
+from windflower.errors import RefusedError, StoreUnavailable
+from windflower.offline.iot_broker import CLOUD, IotBroker
+from windflower.offline.publish_endpoint import publish_endpoint
+from windflower.offline.topic_rules import PUTS, TopicRules, rules_of
+
+
+class IotCore:
+    """IoT Core on 127.0.0.1, as a stack sets it up.
+
+    Args:
+        folder: where its broker's files go.
+        stack: whose rules and policy.
+        tables_url: DynamoDB.
+        region: what it calls its region.
+        report: told of rules that fail, with what went wrong.
+
+    Raises:
+        ConfigError: a rule of the stack is not understood.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        stack: Stack,
+        *,
+        tables_url: str,
+        region: str,
+        report: Callable[[str, str], None],
+    ) -> None:
+        self._rules = rules_of(stack)
+        self._report = report
+        self.broker = IotBroker(folder, stack)
+        self._pool = ThreadPoolExecutor(PUTS, thread_name_prefix="rules")
+        client = boto3.client(
+            "dynamodb",
+            region_name=region,
+            endpoint_url=tables_url,
+            aws_access_key_id="rules",
+            aws_secret_access_key="rules",  # noqa: S106 - moto takes any
+        )
+        self._tables = Service(
+            client, self._pool, unavailable=StoreUnavailable, refused=RefusedError
+        )
+        self._topic_rules: TopicRules | None = None
+        self._endpoint: HttpServer | None = None
+        self.url = ""
+
+    async def start(self) -> None:
+        """Start all of it; raises ConfigError, BrokerUnavailable or PortTaken."""
+        await self.broker.start()
+        self._topic_rules = TopicRules(
+            self.broker.address(CLOUD), self._rules, self._tables, self._report
+        )
+        await self._topic_rules.open()
+        self._endpoint = HttpServer(
+            publish_endpoint(self._topic_rules.connection), host="127.0.0.1", port=0
+        )
+        self.url = f"http://127.0.0.1:{await self._endpoint.start()}"
+
+    async def stop(self) -> None:
+        """End all of it."""
+        if self._endpoint is not None:
+            await self._endpoint.stop()
+        if self._topic_rules is not None:
+            await self._topic_rules.close()
+        await self.broker.stop()
+        self._pool.shutdown(wait=False)
