@@ -7,6 +7,7 @@ from typing import Any
 from windflower.core.gateway_effects import RecordCommands, RecordMissing, RecordReply, RecordTerms
 from windflower.core.ledger import (
     AggregateRecord,
+    CheckpointRecord,
     DropRecord,
     Entry,
     EpochRecord,
@@ -46,6 +47,9 @@ def entry_to_json(entry: Entry) -> list[object]:  # noqa: C901, PLR0911, PLR0912
             return ["aggregate", run, key, ref.to_json()]
         case SpareRecord(run, ids, header):
             return ["spare", run, list(ids), b64encode(header).decode()]
+        case CheckpointRecord(run, name, number, ref, waiting_for, phases):
+            kept = [run, name, number, ref.to_json(), list(waiting_for), phases]
+            return ["checkpoint", *kept]
         case DropRecord(run, ids):
             return ["drop", run, list(ids)]
         case ForgetRecord(run):
@@ -80,6 +84,9 @@ def entry_from_json(value: list[Any]) -> Entry:  # noqa: C901, PLR0911, PLR0912 
             return AggregateRecord(run, key, BlobRef.from_json(ref))
         case ["spare", run, ids, header]:
             return SpareRecord(run, tuple(ids), b64decode(header))
+        case ["checkpoint", run, name, number, ref, waiting_for, phases]:
+            ref = BlobRef.from_json(ref)
+            return CheckpointRecord(run, name, number, ref, tuple(waiting_for), phases)
         case ["drop", run, ids]:
             return DropRecord(run, tuple(ids))
         case ["forget", run]:
@@ -107,6 +114,7 @@ def run_of(entry: Entry) -> str | None:
             | PullRecord(run=run)
             | AggregateRecord(run=run)
             | SpareRecord(run=run)
+            | CheckpointRecord(run=run)
             | DropRecord(run=run)
         ):
             return run

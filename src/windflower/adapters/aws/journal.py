@@ -11,6 +11,7 @@ from typing import Final
 
 from windflower.adapters.aws.commit_log import Commit, CommitLog, Entries, obsolete
 from windflower.core.ledger import (
+    CheckpointRecord,
     Entry,
     History,
     Memory,
@@ -180,6 +181,11 @@ class TableJournal:
         """Return what was made of updates, if that is kept."""
         await self._fill()
         return await self._disk.aggregate(run, key)
+
+    async def checkpoint(self, run: str, name: str) -> CheckpointRecord | None:
+        """Return the last checkpoint that a run kept under a name, if it kept any."""
+        await self._fill()
+        return await self._disk.checkpoint(run, name)
 
     async def holdings(self, run: str) -> Sequence[Holding]:
         """Return the updates that a run keeps, the oldest first, then what was made of them."""
