@@ -6,16 +6,18 @@ Each check takes a resolved stack and yields problems, none where all is well.
 import dataclasses
 import json
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from aws import metric_filters, rule_sql, state_machine_check
+from aws import metric_filters, state_machine_check
 from aws.device_matrix import IotDevice, asked_of
 from aws.permissions import listed
 
 from windflower.adapters.aws.template import Stack
 from windflower.core import events
 from windflower.core.events import Event
+from windflower.offline import iot_sql
 from windflower.wire.topics import TABLE
 
 Problems = Iterator[str]
@@ -121,43 +123,46 @@ def tables(stack: Stack) -> Problems:
 
 
 def rules(stack: Stack) -> Problems:
-    """The SQL is SQL, takes our topics and no others, and makes rows that fit their table."""
+    """The rules make of our messages the rows that the gateway reads, and take no others."""
     made = {one["TableName"]: one for one in stack.of_type("AWS::DynamoDB::Table").values()}
     for name, kind in (("ResponseRule", "reply"), ("HeartbeatRule", "heartbeat")):
         payload = stack.properties(name)["TopicRulePayload"]
         try:
-            rule = rule_sql.read(payload["Sql"])
-        except rule_sql.BadSql as bad:
+            rule = iot_sql.read(payload["Sql"])
+        except iot_sql.UnsupportedSql as bad:
             yield f"{name}: {bad}"
             continue
-        yield from (f"{name}: {one}" for one in _topic_problems(rule, kind))
+        yield from (f"{name}: {one}" for one in _row_problems(rule, kind))
         table = payload["Actions"][0].get("DynamoDBv2", {}).get("PutItem", {}).get("TableName")
         if table not in made:
             yield f"{name} writes into no table of ours"
             continue
         columns = {"path", *(one["AttributeName"] for one in made[table]["KeySchema"])}
         columns.add(made[table].get("TimeToLiveSpecification", {}).get("AttributeName", "path"))
-        if missing := columns - rule.columns.keys():
+        if missing := columns - {column for column, _ in rule.columns}:
             yield f"{name} writes no column {min(missing)}"
-        if rule.columns.get("path") != "*":
-            yield f"{name} does not keep the message in path"
         if payload.get("RuleDisabled") or "ErrorAction" not in payload:
             yield f"{name} is off, or loses what it could not write"
 
 
-def _topic_problems(rule: rule_sql.Rule, kind: str) -> Problems:
+def _row_problems(rule: iot_sql.Statement, kind: str) -> Problems:
+    payload, now_s = b'{"id":"m1","loss":1e300}', 1_700_000_000
     for topic in TABLE:
         real = topic.pattern.replace("{client}", "pi-07")
-        if (topic.kind == kind) != rule_sql.topic_matches(rule.topics, real):
-            yield f"{rule.topics} and {real}"
-        if topic.kind == kind:
-            level = topic.pattern.split("/").index("{client}") + 1
-            if rule.columns.get("client") != f"topic({level})":
-                yield "client is not taken from the topic"
-            if kind == "reply" and "topic(1)" not in rule.columns.get("type", ""):
-                yield "type does not begin with the method"
-            if kind == "reply" and not re.search(r"\bid\b", rule.columns.get("type", "")):
-                yield "an old answer takes a new one's place: type names no command"
+        if (topic.kind == kind) != rule.matches(real):
+            yield f"{rule.filter} and {real}"
+        if topic.kind != kind:
+            continue
+        message = iot_sql.Message(real, payload, json.loads(payload), now_s * 1000)
+        row = rule.select(message) or {}
+        if row.get("client") != "pi-07":
+            yield "client is not taken from the topic"
+        if kind == "reply" and row.get("type") != f"{real.split('/')[0]}#m1":
+            yield "type is not method and command: an old answer takes a new one's place"
+        if row.get("path") != b64encode(payload).decode():
+            yield "path does not keep the message's very bytes"
+        if not now_s < row.get("ttl", 0) < now_s + 90 * 86400:
+            yield "a row expires at once, or never"
 
 
 def device_policy(stack: Stack) -> Problems:
