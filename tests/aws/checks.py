@@ -300,7 +300,7 @@ def pipeline(stack: Stack) -> Problems:
             yield f"{name} starts {given.get('TaskDefinition')}"
         if given.get("Overrides", {}).get("ContainerOverrides", [{}])[0].get("Name") != container:
             yield f"{name} tells a container that is not there"
-        if given.get("StartedBy.$") != "$.name":
+        if given.get("Group.$") != "$.name":
             yield f"{name} starts what Stop does not find"
 
 

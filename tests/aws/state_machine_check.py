@@ -12,6 +12,13 @@ TARGETS = ("Next", "Default")
 OPTIMISED = {"ecs:runTask", "ecs:runTask.sync"}
 """Integrations of Step Functions itself; all others are calls of the SDK."""
 
+RUN_TASK_TAKES = {
+    "Cluster", "Group", "LaunchType", "NetworkConfiguration", "Overrides", "PlacementConstraints",
+    "PlacementStrategy", "PlatformVersion", "PropagateTags", "TaskDefinition",
+    "CapacityProviderStrategy", "EnableExecuteCommand",
+}  # fmt: skip
+"""Not all of the service's own: StartedBy is Step Functions' name."""
+
 
 def problems(definition: dict[str, Any]) -> Iterator[str]:
     """Yield what is wrong with a definition."""
@@ -101,6 +108,8 @@ def _call_problems(state: State) -> Iterator[str]:
         _, service, operation = name.split(":")
     elif name in OPTIMISED:
         service, operation = "ecs", "runTask"
+        for key in {key.removesuffix(".$") for key in state["Parameters"]} - RUN_TASK_TAKES:
+            yield f"{name} takes no {key}"
     else:
         yield f"{name} is no integration that we use"
         return
