@@ -69,6 +69,7 @@ class ObjectStore:
         port, ports = self._ports()
         self.url = f"http://127.0.0.1:{port}"
         command = [_program(), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
+        command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # else on ports that all share
         command += [f"-dir={self._folder / 'data'}", "-master.volumeSizeLimitMB=64", *ports]
         command += [f"-s3.config={self._folder / 'identities.json'}"]
         command += [f"-s3.iam.config={self._folder / 'roles.json'}"]
