@@ -35,6 +35,7 @@ from windflower.gateway.fleet import Fleet, FleetPorts, SystemClock
 from windflower.gateway.housekeeping import Housekeeping
 from windflower.gateway.line import SocketLine
 from windflower.gateway.line_server import LineServer
+from windflower.ports import Blobs, Commands, Intake, Journal
 from windflower.settings import Settings
 from windflower.wire.sealing import KEY_BYTES, Signer
 from windflower.wire.topics import Topics
@@ -100,8 +101,8 @@ class RunningGateway:
         fleet: its devices.
         desk: where runs are served.
         feed: its events.
-        broker: the broker's address.
-        broker_name: mosquitto or iotcore where it is our own, else "external".
+        broker: the broker's address, for people.
+        broker_name: mosquitto or iotcore where it is our own, else "external", or "aws".
         keeping: keeps our own broker alive; ends only if that cannot be done.
         cleaning: cleans up now and then; ends only if that cannot be done.
     """
@@ -109,7 +110,7 @@ class RunningGateway:
     fleet: Fleet
     desk: Desk
     feed: Feed
-    broker: BrokerAddress
+    broker: str
     broker_name: str
     keeping: asyncio.Task[None] | None
     cleaning: asyncio.Task[None]
@@ -120,19 +121,111 @@ async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
     """Start a gateway on its state folder, and end all of it on leaving.
 
     Raises:
-        FleetTaken: a gateway runs on this folder already.
+        FleetTaken: a gateway runs on this folder already, or on this fleet.
         BrokerUnavailable, BrokerRefused, PortTaken, ConfigError: as they say.
     """
     state = StateFolder(settings.state)
     make_private(state.path)
+    reach = _reach_aws if settings.place == "aws" else _reach_broker
     with _Lock(state):
-        broker = await _start_broker(settings, state)
+        async with reach(settings, state) as world, _gateway(settings, state, world) as gateway:
+            yield gateway
+
+
+@dataclass(frozen=True, slots=True)
+class _World:
+    """A fleet's place, and what is told of it.
+
+    Attributes:
+        commands, replies, presence, blobs, journal: the ports.
+        secret: signs what devices are told.
+        broker: the broker's address, for people.
+        broker_name: what it is.
+        blobs_url: where blobs are, for people.
+        own: the broker, where it is our own.
+        access: how devices that are played beside us get in, where that is our own way.
+    """
+
+    commands: Commands
+    replies: Intake
+    presence: Intake
+    blobs: Blobs
+    journal: Journal
+    secret: bytes
+    broker: str
+    broker_name: str
+    blobs_url: str
+    own: LocalBroker | None = None
+    access: Access | None = None
+
+
+@asynccontextmanager
+async def _reach_broker(settings: Settings, state: StateFolder) -> AsyncIterator[_World]:
+    """Reach a fleet at a broker: the one that is named, else one of our own."""
+    broker = await _start_broker(settings, state)
+    try:
+        blobs = BlobFolder(state.blobs, secret=state.secret("blobs"))
+        endpoint = await _open_endpoint(settings, state, broker, blobs)
+        secret = state.secret("signing")
+        link = MqttFleetLink(
+            broker.address,
+            fleet=hashlib.sha256(Signer(secret).public_key.encode()).hexdigest()[:12],
+            topics=Topics(settings.topic_prefix),
+        )
         try:
-            async with _gateway(settings, state, broker) as gateway:
-                yield gateway
+            yield _World(
+                *(link, link.replies, link.presence, blobs, open_journal(state.journal)),
+                secret=secret,
+                broker=str(broker.address),
+                broker_name=broker.name,
+                blobs_url=blobs.base_url,
+                own=broker.own,
+                access=Access.of(broker.address, settings.topic_prefix),
+            )
         finally:
-            if broker.own is not None:
-                await broker.own.stop()
+            await endpoint.stop()
+            await blobs.close()
+    finally:
+        if broker.own is not None:
+            await broker.own.stop()
+
+
+@asynccontextmanager
+async def _reach_aws(settings: Settings, state: StateFolder) -> AsyncIterator[_World]:
+    """Reach a fleet behind AWS IoT Core."""
+    try:
+        from windflower.adapters.aws import names, place  # noqa: PLC0415 - the extra's packages
+    except ImportError as error:
+        raise ConfigError(
+            f"the place aws needs more packages ({error.name}): pip install 'windflower[aws]'",
+            key="place",
+        ) from error
+
+    def given(key: str) -> str:
+        value = getattr(settings, f"aws_{key}")
+        if not value:
+            raise ConfigError(f"the place aws needs aws_{key}", key=f"aws_{key}")
+        return str(value)
+
+    stack = names.AwsNames(
+        region=given("region"),
+        fleet=given("fleet"),
+        bucket=given("bucket"),
+        prefix=settings.aws_prefix or f"{given('fleet')}/",
+        responses=given("responses_table"),
+        presences=given("fleet_table"),
+        journal=given("journal_table"),
+        transfer_role=given("transfer_role"),
+    )
+    disk = open_journal(state.journal)
+    async with place.open_place(stack, copies=state.blobs, disk=disk) as aws:
+        yield _World(
+            *(aws.commands, aws.replies, aws.presence, aws.blobs, aws.journal),
+            secret=aws.signing_secret,
+            broker=f"AWS IoT Core in {stack.region}",
+            broker_name="aws",
+            blobs_url=str(aws.blobs),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,22 +251,15 @@ async def _start_broker(settings: Settings, state: StateFolder) -> _Broker:
 
 @asynccontextmanager
 async def _gateway(
-    settings: Settings, state: StateFolder, broker: _Broker
+    settings: Settings, state: StateFolder, world: _World
 ) -> AsyncIterator[RunningGateway]:
-    blobs = BlobFolder(state.blobs, secret=state.secret("blobs"))
-    endpoint = await _open_endpoint(settings, state, broker, blobs)
-    signer = Signer(state.secret("signing"))
-    link = MqttFleetLink(
-        broker.address,
-        fleet=hashlib.sha256(signer.public_key.encode()).hexdigest()[:12],
-        topics=Topics(settings.topic_prefix),
-    )
-    journal = open_journal(state.journal)
+    signer = Signer(world.secret)
+    journal, blobs = world.journal, world.blobs
     clock = SystemClock()
     events = EventFile(state.events)
     feed = Feed(events)
-    world = FleetPorts(link, link.replies, link.presence, blobs, journal, clock)
-    fleet = Fleet(world, signer=signer, feed=feed, broker=str(broker.address))
+    ports = FleetPorts(world.commands, world.replies, world.presence, blobs, journal, clock)
+    fleet = Fleet(ports, signer=signer, feed=feed, broker=world.broker)
     budget = Budget(int(settings.resume_gb * (1 << 30)), journal=journal, blobs=blobs, feed=feed)
     desk = Desk(fleet, journal=journal, blobs=blobs, clock=clock, feed=feed, budget=budget)
     server = LineServer(desk, feed, state.socket)
@@ -191,15 +277,14 @@ async def _gateway(
         memory = await fleet.start()
         desk.restore(memory.runs, memory.last_number)
         await server.start()
-        feed.report(GatewayStarted(broker=str(broker.address), blobs=blobs.base_url))
-        card = _card(
-            *(state.socket, broker, blobs.base_url, signer.public_key), private=settings.private
-        )
-        Access.of(broker.address, settings.topic_prefix).save(state.access)
+        feed.report(GatewayStarted(broker=world.broker, blobs=world.blobs_url))
+        if world.access is not None:
+            world.access.save(state.access)
+        card = _card(state.socket, world, signer.public_key, private=settings.private)
         write_durably(state.card, card)
-        keeping = _keep(broker, feed)
+        keeping = _keep(world, feed)
         cleaning = asyncio.create_task(housekeeping.run())
-        yield RunningGateway(fleet, desk, feed, broker.address, broker.name, keeping, cleaning)
+        yield RunningGateway(fleet, desk, feed, world.broker, world.broker_name, keeping, cleaning)
     finally:
         state.card.unlink(missing_ok=True)
         state.access.unlink(missing_ok=True)
@@ -209,20 +294,18 @@ async def _gateway(
         await asyncio.gather(*ending, return_exceptions=True)
         await server.stop()
         await fleet.stop()
-        await endpoint.stop()
-        await blobs.close()
         events.close()
 
 
-def _keep(broker: _Broker, feed: Feed) -> asyncio.Task[None] | None:
+def _keep(world: _World, feed: Feed) -> asyncio.Task[None] | None:
     """Start our own broker again whenever it dies."""
-    if broker.own is None:
+    if world.own is None:
         return None
 
     def started(pid: int) -> None:
-        feed.report(BrokerStarted(broker=str(broker.address), pid=pid))
+        feed.report(BrokerStarted(broker=world.broker, pid=pid))
 
-    return asyncio.create_task(broker.own.keep(started))
+    return asyncio.create_task(world.own.keep(started))
 
 
 async def _open_endpoint(
@@ -258,15 +341,15 @@ def _own_address(broker: BrokerAddress) -> str:
         return "127.0.0.1"
 
 
-def _card(line: Path, broker: _Broker, blobs_url: str, key: str, *, private: bool) -> bytes:
+def _card(line: Path, world: _World, key: str, *, private: bool) -> bytes:
     card = {
         "success": True,
         "pid": os.getpid(),
         "socket": str(line),
-        "broker": str(broker.address),
-        "broker-name": broker.name,
-        "broker-pid": broker.own.pid if broker.own else None,
-        "blobs": blobs_url,
+        "broker": world.broker,
+        "broker-name": world.broker_name,
+        "broker-pid": world.own.pid if world.own else None,
+        "blobs": world.blobs_url,
         "key": key,
         "private": private,
     }

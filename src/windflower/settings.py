@@ -4,7 +4,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import (
@@ -70,6 +70,34 @@ class Settings(BaseSettings):
 
     topic_prefix: str = ""
     """Put before every MQTT topic."""
+
+    place: Literal["local", "aws"] = "local"
+    """Where the fleet is: at a broker, or behind AWS IoT Core. The latter needs all that begins
+    with `aws_`: the stack's outputs say it, and a task of the stack has it in its environment."""
+
+    aws_region: str | None = None
+    """The region of the stack."""
+
+    aws_fleet: str | None = None
+    """The stack's UniqueKey; the fleet's journal is kept under it."""
+
+    aws_bucket: str | None = None
+    """The bucket of apps, models and updates."""
+
+    aws_prefix: str | None = None
+    """What begins the name of every object of ours; the UniqueKey and a slash by default."""
+
+    aws_responses_table: str | None = None
+    """The table into which a rule writes replies."""
+
+    aws_fleet_table: str | None = None
+    """The table into which a rule writes heartbeats."""
+
+    aws_journal_table: str | None = None
+    """The table that holds what a gateway must not forget."""
+
+    aws_transfer_role: str | None = None
+    """The ARN of the role that signs the URLs of devices."""
 
     keep_days: Annotated[float, Field(gt=0)] = 30.0
     """For so many days a finished run can be verified; then only what it came to is kept. A run

@@ -1,5 +1,6 @@
 """`windflower demo`: ten people's watches learn together, on one machine, over a real broker."""
 
+import asyncio
 import contextlib
 import logging
 import sys
@@ -15,7 +16,7 @@ from rich.live import Live
 from windflower.adapters.local.event_file import EventFile
 from windflower.adapters.local.files import make_private
 from windflower.cli.run import answer
-from windflower.errors import AppError
+from windflower.errors import AppError, ConfigError
 from windflower.flower.app_folder import AppFolder
 from windflower.observe.progress import Progress
 from windflower.pipeline.chaos import KINDS, Chaos, counted
@@ -40,6 +41,8 @@ async def show_demo(
         return await _demo_in_memory(rounds, devices, seed, state, is_json=is_json)
     request = _request(rounds, devices, seed, state)
     make_private(state)
+    if place == "aws-offline":
+        return await _demo_behind_aws(request, rounds, is_json=is_json)
     if has_chaos:
         return await _demo_with_chaos(request, rounds, is_json=is_json)
     result = await _watched(request, rounds, is_json=is_json)
@@ -58,6 +61,30 @@ def _request(rounds: int, devices: int, seed: int, state: Path) -> JobRequest:
         interval_s=2.0,
         name="watch",
     )
+
+
+async def _demo_behind_aws(request: JobRequest, rounds: int, *, is_json: bool) -> dict[str, Any]:
+    """Run the demo through AWS as it is played on this machine; it begins empty each time."""
+    try:
+        from windflower.pipeline.behind_aws import behind_aws  # noqa: PLC0415 - an extra's packages
+    except ImportError as error:
+        raise ConfigError(
+            f"the place aws-offline needs more packages ({error.name}):"
+            " pip install 'windflower[aws-offline]'",
+            key="place",
+        ) from error
+
+    if not is_json:
+        sys.stderr.write("Starting what plays AWS: S3, DynamoDB, IoT Core.\n")
+    async with behind_aws(request) as (job, failing):
+        running = asyncio.create_task(_watched(job, rounds, is_json=is_json))
+        either: list[asyncio.Future[Any]] = [running, failing]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if failing.done():
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            failing.result()
+        return _told(await running, rounds, is_json=is_json)
 
 
 async def _demo_with_chaos(request: JobRequest, rounds: int, *, is_json: bool) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class Place(StrEnum):
 
     LOCAL = "local"
     MEMORY = "memory"
+    AWS_OFFLINE = "aws-offline"
 
 
 StateOption = Annotated[

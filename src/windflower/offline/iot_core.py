@@ -25,6 +25,12 @@ class IotCore:
         region: what it calls its region.
         report: told of rules that fail, with what went wrong.
 
+    Attributes:
+        broker: its broker.
+        tables: DynamoDB, as rules reach it.
+        problems: what went wrong first, by rule.
+        url: where commands are posted.
+
     Raises:
         ConfigError: a rule of the stack is not understood.
     """
@@ -40,6 +46,7 @@ class IotCore:
     ) -> None:
         self._rules = rules_of(stack)
         self._report = report
+        self.problems: dict[str, str] = {}
         self.broker = IotBroker(folder, stack)
         self._pool = ThreadPoolExecutor(PUTS, thread_name_prefix="rules")
         client = boto3.client(
@@ -49,7 +56,7 @@ class IotCore:
             aws_access_key_id="rules",
             aws_secret_access_key="rules",  # noqa: S106 - moto takes any
         )
-        self._tables = Service(
+        self.tables = Service(
             client, self._pool, unavailable=StoreUnavailable, refused=RefusedError
         )
         self._topic_rules: TopicRules | None = None
@@ -60,13 +67,17 @@ class IotCore:
         """Start all of it; raises ConfigError, BrokerUnavailable or PortTaken."""
         await self.broker.start()
         self._topic_rules = TopicRules(
-            self.broker.address(CLOUD), self._rules, self._tables, self._report
+            self.broker.address(CLOUD), self._rules, self.tables, self._failed
         )
         await self._topic_rules.open()
         self._endpoint = HttpServer(
             publish_endpoint(self._topic_rules.connection), host="127.0.0.1", port=0
         )
         self.url = f"http://127.0.0.1:{await self._endpoint.start()}"
+
+    def _failed(self, rule: str, problem: str) -> None:
+        self.problems.setdefault(rule, problem)
+        self._report(rule, problem)
 
     async def stop(self) -> None:
         """End all of it."""

@@ -68,6 +68,7 @@ class Gateway:
     Args:
         state: the state folder.
         broker: what a gateway that is started here connects to; None starts a broker too.
+        environment: what else it finds in its environment.
         card: what it says of itself.
         line: calls it.
         process: the gateway, where it was started here.
@@ -77,6 +78,7 @@ class Gateway:
         self,
         state: Path,
         broker: str | None,
+        environment: dict[str, str],
         *,
         card: GatewayCard,
         line: SocketLine,
@@ -84,6 +86,7 @@ class Gateway:
     ) -> None:
         self._state = state
         self._broker = broker
+        self._environment = environment
         self._process = process
         self.card = card
         self.line = line
@@ -116,7 +119,7 @@ class Gateway:
             return
         if self._process is not None:
             await end(self._process)
-        self._process = await _start(self._state, self._broker)
+        self._process = await _start(self._state, self._broker, self._environment)
         self.card = await _card(self._process)
         self.line = SocketLine(self.card.socket)
 
@@ -129,7 +132,10 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway_for(
-    state: Path, broker: str | None, show: Callable[[dict[str, Any]], None]
+    state: Path,
+    broker: str | None,
+    show: Callable[[dict[str, Any]], None],
+    environment: dict[str, str] | None = None,
 ) -> AsyncIterator[Gateway]:
     """Yield the gateway of a state folder, or one that lives as long as the block.
 
@@ -137,19 +143,25 @@ async def gateway_for(
         state: the state folder.
         broker: what a gateway that is started here connects to; None starts a broker too.
         show: told what is waited for.
+        environment: what else a gateway that is started here finds in its environment.
 
     Raises:
         GatewayUnavailable: the folder is that of a gateway which was killed, and is not back.
         WindflowerError: whatever stopped the new gateway from starting.
     """
-    gateway = await _find(state, broker, show)
+    gateway = await _find(state, broker, show, environment or {})
     try:
         yield gateway
     finally:
         await gateway.close()
 
 
-async def _find(state: Path, broker: str | None, show: Callable[[dict[str, Any]], None]) -> Gateway:
+async def _find(
+    state: Path,
+    broker: str | None,
+    show: Callable[[dict[str, Any]], None],
+    environment: dict[str, str],
+) -> Gateway:
     left = _left_card(state)
     if left is not None:
         running = _running(state)
@@ -158,22 +170,23 @@ async def _find(state: Path, broker: str | None, show: Callable[[dict[str, Any]]
             show({"event": "waiting-for-gateway", "state": str(state), "timeout-s": RETURN_S})
             running = await _until_back(state)
         if running is not None:
-            return Gateway(state, broker, card=running[0], line=running[1], process=None)
-    process = await _start(state, broker)
+            card, line = running
+            return Gateway(state, broker, environment, card=card, line=line, process=None)
+    process = await _start(state, broker, environment)
     try:
         card = await _card(process)
         line = SocketLine(card.socket)
     except BaseException:
         await end(process)
         raise
-    return Gateway(state, broker, card=card, line=line, process=process)
+    return Gateway(state, broker, environment, card=card, line=line, process=process)
 
 
-async def _start(state: Path, broker: str | None) -> Process:
+async def _start(state: Path, broker: str | None, more: dict[str, str]) -> Process:
     command = (sys.executable, "-m", "windflower.cli.main", "serve", "--state", str(state))
     make_private(state)
     # Not as an argument: whoever lists processes would read the broker's password.
-    environment = {**os.environ, **({BROKER_VARIABLE: broker} if broker else {})}
+    environment = {**os.environ, **({BROKER_VARIABLE: broker} if broker else {}), **more}
     with open_log(state / "gateway.log") as log:
         return await start(
             *command,

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
+from windflower.adapters.local.access import Access
 from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.process import end, start
 from windflower.core.ledger import RunRecord, Tally
@@ -76,6 +77,8 @@ class JobRequest:
         name: what simulated devices are called.
         resume: a run that is open, to go on with; most of the above is as it was then.
         is_lenient: whether a resumed run may ask with other values in phases that are closed.
+        environment: what else the gateway finds in its environment, where it is started here.
+        access: how simulated devices get in; None takes the gateway's own way.
     """
 
     app: Path
@@ -91,6 +94,8 @@ class JobRequest:
     name: str = "device"
     resume: str | None = None
     is_lenient: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
+    access: Access | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +144,9 @@ async def run_job(
     """
     begun = asyncio.get_running_loop().time()
     async with AsyncExitStack() as stack:
-        gateway = await stack.enter_async_context(gateway_for(request.state, request.broker, show))
+        gateway = await stack.enter_async_context(
+            gateway_for(request.state, request.broker, show, request.environment)
+        )
         _check_broker(request, gateway)
         job = _Job(request, gateway, show, output, log)
         job.greet()
@@ -268,7 +275,7 @@ class _Job:
                 count=count,
                 name=name,
                 interval_s=self._request.interval_s,
-                access=self._gateway.access(),
+                access=self._request.access or self._gateway.access(),
                 gateway_key=card.key,
                 folder=self._request.state / "simulated",
             )
