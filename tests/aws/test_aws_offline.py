@@ -1,6 +1,8 @@
 """The whole path through AWS, played on this machine, and the template's rules in it."""
 
 import asyncio
+import re
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ from windflower.pipeline.job import JobRequest
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 
+ROOT = Path(__file__).parents[2]
 FAULTS: dict[str, tuple[str, str, str]] = {
     # what is wrong: what stands in the template, what takes its place, the rule that is named
     "no SQL": (
@@ -99,6 +102,13 @@ async def test_the_demo_ends_at_once_and_names_the_rule(tmp_path: Path) -> None:
                 pass
 
 
+def ack_trace(state: Path) -> list[tuple[str, str]]:
+    """Return who did what in an exchange, as the tool says."""
+    tool = [sys.executable, str(ROOT / "tools" / "ack_trace.py"), str(state)]
+    said = subprocess.run(tool, capture_output=True, text=True, check=True).stdout
+    return re.findall(r"^ +\d+ ms  (\w+) +(.+)$", said, re.MULTILINE)
+
+
 def test_the_model_is_the_local_places_bit_for_bit(programs: Programs) -> None:
     results = []
     for place in ("local", "aws-offline"):
@@ -112,6 +122,11 @@ def test_the_model_is_the_local_places_bit_for_bit(programs: Programs) -> None:
         assert 0 == program.wait(deadline_s=90), program.err
         results.append(program.last)
 
+    found = ack_trace(programs.folder / "aws-offline" / "aws-offline")
+    page = (ROOT / "docs" / "aws-design.md").read_text()
+    shown = re.findall(r"^ +\d+ ms  (\w+) +(.+)$", page, re.MULTILINE)
+
+    assert shown == found  # the page shows a real exchange
     assert ["mosquitto", "aws"] == [result["broker"] for result in results]
     assert results[0]["model-hash"] == results[1]["model-hash"]
     assert [{"ok": 4 + 3 * 7, "failed": 0, "late": 0}] * 2 == [r["replies"] for r in results]

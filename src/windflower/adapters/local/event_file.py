@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import IO, Final
 
@@ -42,12 +43,13 @@ class EventFile:
 
 
 class EventStream:
-    """Writes events to a stream that somebody may read or not."""
+    """Writes events, with the time, to a stream that somebody may read or not."""
 
     def __init__(self, stream: IO[str] | None = None) -> None:
         self._stream = stream or sys.stderr
 
     def write(self, line: dict[str, object]) -> None:
         """Write a line."""
+        line = {"at": round(time.time(), 4), **line}
         self._stream.write(json.dumps(line, separators=(",", ":")) + "\n")
         self._stream.flush()
