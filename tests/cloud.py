@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.request import Request, urlopen
 
-import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -20,7 +19,7 @@ from windflower.adapters.aws.template import Stack, Template
 from windflower.adapters.aws.transfer_role import TransferRole
 from windflower.errors import BlobsUnavailable, StoreUnavailable
 from windflower.offline.object_store import ObjectStore, Role
-from windflower.offline.tables import make_bucket, make_tables
+from windflower.offline.tables import make_bucket, make_tables, played
 
 REGION: Final = "eu-west-1"
 
@@ -116,10 +115,10 @@ def _use(monkeypatch: pytest.MonkeyPatch, url: str, store: ObjectStore | None = 
 
 
 def _client(name: str, url: str, store: ObjectStore | None = None) -> Any:  # noqa: ANN401
-    return boto3.client(
+    return played(
         name,
-        endpoint_url=url,
-        region_name=REGION,
-        aws_access_key_id=store.access_key if store else "test",
-        aws_secret_access_key=store.secret_key if store else "test",
+        url,
+        region=REGION,
+        access_key=store.access_key if store else "test",
+        secret_key=store.secret_key if store else "test",
     )

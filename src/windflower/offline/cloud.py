@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import boto3
-
 from windflower.adapters.aws.template import Stack, Template
 from windflower.adapters.local.access import Access
 from windflower.offline.iot_core import IotCore
 from windflower.offline.object_store import ObjectStore, Role
 from windflower.offline.rule_check import check_rules
-from windflower.offline.tables import Tables, make_bucket, make_tables
+from windflower.offline.tables import Tables, make_bucket, make_tables, played
 
 REGION: Final = "eu-west-1"
 """What the played region is called; nothing leaves this machine."""
@@ -109,11 +107,9 @@ def _access(stack: Stack, core: IotCore) -> Access:
 
 def _make_resources(stack: Stack, environment: dict[str, str]) -> None:
     keys = {
-        "region_name": REGION,
-        "aws_access_key_id": environment["AWS_ACCESS_KEY_ID"],
-        "aws_secret_access_key": environment["AWS_SECRET_ACCESS_KEY"],
+        "region": REGION,
+        "access_key": environment["AWS_ACCESS_KEY_ID"],
+        "secret_key": environment["AWS_SECRET_ACCESS_KEY"],
     }
-    dynamodb = environment["AWS_ENDPOINT_URL_DYNAMODB"]
-    make_tables(boto3.client("dynamodb", endpoint_url=dynamodb, **keys), stack)
-    s3 = environment["AWS_ENDPOINT_URL_S3"]
-    make_bucket(boto3.client("s3", endpoint_url=s3, **keys), stack)
+    make_tables(played("dynamodb", environment["AWS_ENDPOINT_URL_DYNAMODB"], **keys), stack)
+    make_bucket(played("s3", environment["AWS_ENDPOINT_URL_S3"], **keys), stack)

@@ -12,9 +12,10 @@ from windflower.adapters.aws.template import Stack
 from windflower.adapters.local.files import open_log
 from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.process import allow_many_descriptors, end, start
-from windflower.adapters.local.tcp_ports import free_port, listens
+from windflower.adapters.local.tcp_ports import listens
 from windflower.errors import BrokerUnavailable, ConfigError
 from windflower.offline.certificates import Authority
+from windflower.offline.quiet_ports import quiet_ports
 
 START_S: Final = 15.0
 
@@ -77,7 +78,7 @@ class IotBroker:
                 "the place aws-offline needs mosquitto (Debian: apt install mosquitto)",
                 key="place",
             )
-        self.port = free_port()
+        (self.port,) = quiet_ports(1)
         self.authority.issue("broker")
         self.authority.issue(CLOUD)
         (self._folder / "access.acl").write_text(access_list(self._stack))

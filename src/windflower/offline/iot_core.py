@@ -4,14 +4,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import boto3
-
 from windflower.adapters.aws.account import Service
 from windflower.adapters.aws.template import Stack
 from windflower.adapters.local.http_server import HttpServer
 from windflower.errors import RefusedError, StoreUnavailable
 from windflower.offline.iot_broker import CLOUD, IotBroker
 from windflower.offline.publish_endpoint import publish_endpoint
+from windflower.offline.tables import played
 from windflower.offline.topic_rules import PUTS, TopicRules, rules_of
 
 
@@ -49,12 +48,12 @@ class IotCore:
         self.problems: dict[str, str] = {}
         self.broker = IotBroker(folder, stack)
         self._pool = ThreadPoolExecutor(PUTS, thread_name_prefix="rules")
-        client = boto3.client(
+        client = played(
             "dynamodb",
-            region_name=region,
-            endpoint_url=tables_url,
-            aws_access_key_id="rules",
-            aws_secret_access_key="rules",  # noqa: S106 - moto takes any
+            tables_url,
+            region=region,
+            access_key="rules",
+            secret_key="rules",  # noqa: S106 - moto takes any
         )
         self.tables = Service(
             client, self._pool, unavailable=StoreUnavailable, refused=RefusedError

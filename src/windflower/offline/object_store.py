@@ -18,10 +18,11 @@ from urllib.request import urlopen
 
 from windflower.adapters.local.files import open_log
 from windflower.adapters.local.process import end, kill_family, start
-from windflower.adapters.local.tcp_ports import free_port
 from windflower.errors import BlobsUnavailable, ConfigError
+from windflower.offline.quiet_ports import quiet_ports
 
 START_S: Final = 60.0
+TRIES: Final = 3
 
 _SERVICES: Final = ("master", "volume", "filer", "s3")
 
@@ -51,6 +52,7 @@ class ObjectStore:
         self._folder = folder
         self._role = role
         self._process: Process | None = None
+        self._ports: dict[str, int] = {}
         self.access_key = "AKIA" + secrets.token_hex(8).upper()
         self.secret_key = secrets.token_urlsafe(30)
         self.url = ""
@@ -66,46 +68,48 @@ class ObjectStore:
         self._write("identities.json", self._identities())
         self._write("roles.json", self._roles())
         (self._folder / "data").mkdir(exist_ok=True)
-        port, ports = self._ports()
-        self.url = f"http://127.0.0.1:{port}"
+        for _ in range(TRIES):
+            if await self._begin():
+                return
+        log = self._folder / "seaweedfs.log"
+        raise BlobsUnavailable(f"SeaweedFS did not start in {TRIES} tries: see {log}")
+
+    async def _begin(self) -> bool:
+        """Start it on free ports, and return whether it answers: one may be taken meanwhile."""
+        flags = [f"-{name}.port{kind}" for name in _SERVICES for kind in ("", ".grpc")]
+        self._ports = dict(zip(flags, quiet_ports(len(flags)), strict=True))
+        self.url = f"http://127.0.0.1:{self._ports['-s3.port']}"
+        ports = [f"{flag}={number}" for flag, number in self._ports.items()]
         command = [_program(), "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
-        command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # else on ports that all share
+        command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # else both take fixed ports
         command += [f"-dir={self._folder / 'data'}", "-master.volumeSizeLimitMB=64", *ports]
         command += [f"-s3.config={self._folder / 'identities.json'}"]
         command += [f"-s3.iam.config={self._folder / 'roles.json'}"]
         with open_log(self._folder / "seaweedfs.log") as log:
             self._process = await start(*command, stdin=DEVNULL, stdout=log, stderr=log)
-        await self._until_it_answers()
+        if await self._answers():
+            return True
+        await self.stop()
+        return False
 
     async def stop(self) -> None:
         """Kill it: it would take its time, and nothing that it holds is needed again."""
-        if self._process is not None:
-            kill_family(self._process.pid)
-            await end(self._process)
+        if self._process is None:
+            return
+        kill_family(self._process.pid)
+        await end(self._process)
+        for port in self._ports.values():
+            for leftover in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - it leaves them there
+                leftover.unlink(missing_ok=True)
 
-    async def _until_it_answers(self) -> None:
-        try:
-            async with asyncio.timeout(START_S):
-                while not await asyncio.to_thread(_is_well, f"{self.url}/healthz"):
-                    if self._process is None or self._process.returncode is not None:
-                        break
-                    await asyncio.sleep(0.1)
-                else:
-                    return
-        except TimeoutError:
-            await self.stop()
-        log = self._folder / "seaweedfs.log"
-        raise BlobsUnavailable(f"SeaweedFS did not start within {START_S:.0f} s: see {log}")
-
-    def _ports(self) -> tuple[int, list[str]]:
-        """Return the port of S3, and flags: each part of SeaweedFS has a port, and one for gRPC."""
-        taken: dict[str, int] = {}
-        for name in _SERVICES:
-            for flag in (f"-{name}.port", f"-{name}.port.grpc"):
-                while (port := free_port()) in taken.values():
-                    pass
-                taken[flag] = port
-        return taken["-s3.port"], [f"{flag}={port}" for flag, port in taken.items()]
+    async def _answers(self) -> bool:
+        for _ in range(int(START_S / 0.1)):
+            if self._process is None or self._process.returncode is not None:
+                return False
+            if await asyncio.to_thread(_is_well, f"{self.url}/healthz"):
+                return True
+            await asyncio.sleep(0.1)
+        return False
 
     def _identities(self) -> dict[str, Any]:
         keys = {"accessKey": self.access_key, "secretKey": self.secret_key}

@@ -7,11 +7,15 @@ from asyncio.subprocess import DEVNULL, Process
 from pathlib import Path
 from typing import Any, Final
 
+import boto3
+from botocore.config import Config
+
 from windflower.adapters.aws.template import Stack
 from windflower.adapters.local.files import open_log
 from windflower.adapters.local.process import end, start
-from windflower.adapters.local.tcp_ports import free_port, listens
+from windflower.adapters.local.tcp_ports import listens
 from windflower.errors import ConfigError, StoreUnavailable
+from windflower.offline.quiet_ports import quiet_ports
 
 START_S: Final = 60.0
 
@@ -41,7 +45,7 @@ class Tables:
             raise ConfigError(
                 "moto is not installed: pip install 'windflower[aws-offline]'", key="place"
             )
-        port = free_port()
+        (port,) = quiet_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         log = self._folder / "moto.log"
         with open_log(log) as output:
@@ -65,6 +69,18 @@ class Tables:
         """End it."""
         if self._process is not None:
             await end(self._process)
+
+
+def played(name: str, url: str, *, region: str, access_key: str, secret_key: str) -> Any:  # noqa: ANN401 - boto3's client
+    """Return a client of something that is played, and may still be starting."""
+    return boto3.client(
+        name,
+        endpoint_url=url,
+        region_name=region,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=Config(retries={"mode": "standard", "total_max_attempts": 8}),
+    )
 
 
 def make_tables(client: Any, stack: Stack) -> None:  # noqa: ANN401 - boto3's DynamoDB client
