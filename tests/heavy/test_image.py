@@ -1,5 +1,6 @@
 """The container image is really built, pushed, pulled, and its gateway serves a run."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 from processes import MOSQUITTO, Program, Programs, free_port, listens, until
 
+from windflower.offline.cloud import played_cloud
+
+DEVICES = ("hand-0", "hand-1")
 ROOT = Path(__file__).parents[2]
 NEEDS = ("umoci", "skopeo", "docker-registry", "debootstrap")
 missing = [name for name in NEEDS if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
@@ -83,22 +87,29 @@ def container(registry: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     shutil.rmtree(bundle)
 
 
-def test_the_image_that_was_pulled_serves_a_run(
-    container: Container, programs: Programs, apps: Path
+async def test_the_gateway_of_the_pulled_image_serves_a_run_behind_a_played_aws(
+    container: Container, programs: Programs, apps: Path, tmp_path: Path
 ) -> None:
+    """It finds its stack in its environment, as a task of the template does."""
     shutil.copytree(apps / "averaging", container.root / "app")
-    _, broker = programs.mosquitto()
-    for number in range(2):
-        config = f"partition-id={number} num-partitions=2"
-        programs.agent(f"hand-{number}", broker, "--node-config", config)
-    ran = container.start(
-        programs,
-        *("windflower", "run", "/app", "--broker", broker, "--strict", "--limit", "2"),
-        *("--seed", "5", "--format", "json"),
-        name="in-the-image",
-    )
+    failed: list[str] = []
+    cloud = played_cloud(tmp_path, DEVICES, report=lambda *problem: failed.append(str(problem)))
+    async with cloud as played:
+        for number, device in enumerate(DEVICES):
+            config = f"partition-id={number} num-partitions=2"
+            flags = [flag.format(device=device) for flag in played.access.flags]
+            programs.agent(device, played.access.broker, "--node-config", config, *flags)
+        ran = container.start(
+            programs,
+            *(f"{name}={value}" for name, value in played.environment.items()),
+            *("windflower", "run", "/app", "--devices", "0", "--strict", "--limit", "2"),
+            *("--seed", "5", "--format", "json"),
+            name="in-the-image",
+        )
 
-    assert 0 == ran.wait(deadline_s=120), ran.err
+        assert 0 == await asyncio.to_thread(ran.wait, deadline_s=120), ran.err
+    assert [] == failed
+    assert "aws" == ran.last["broker"]
     assert {"ok": 8, "failed": 0, "late": 0} == ran.last["replies"]
     assert (container.root / ran.last["model-file"].lstrip("/")).exists()
 
