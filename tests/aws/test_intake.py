@@ -135,7 +135,7 @@ class FakeScan:
         }
 
 
-@pytest.mark.parametrize(("units", "pause_s"), [(0.5, 0.2), (50.0, 3.0), (9000.0, 30.0)])
+@pytest.mark.parametrize(("units", "pause_s"), [(0.5, 1.0), (50.0, 3.0), (9000.0, 30.0)])
 async def test_a_large_fleet_is_looked_at_less_often(
     units: float, pause_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,10 +104,17 @@ class CrewProcess:
         name: what their names begin with.
         size: how many they are.
         interval_s: between heartbeats.
+        flags: what else they are told.
     """
 
     def __init__(
-        self, programs: Programs, broker_address: str, *, name: str, size: int, interval_s: float
+        self,
+        programs: Programs,
+        broker_address: str,
+        *flags: str,
+        name: str,
+        size: int,
+        interval_s: float,
     ) -> None:
         self.devices = tuple(crew.device_name(name, number) for number in range(size))
         self._state = programs.folder / name
@@ -116,7 +123,7 @@ class CrewProcess:
             programs,
             "scale.crew",
             *("--broker", broker_address, "--device-id", name, "--crew", str(size)),
-            *("--state", str(self._state), "--interval", str(interval_s)),
+            *("--state", str(self._state), "--interval", str(interval_s), *flags),
             name=name,
         )
 

@@ -62,7 +62,9 @@ async def played_cloud(
         core = IotCore(folder / "iot", made, tables_url=tables.url, region=REGION, report=report)
         running.push_async_callback(core.stop)
         await core.start()
-        environment = _environment(made, tables, store, core)
+        environment = gateway_environment(
+            made, tables_url=tables.url, store=store, publish_url=core.url
+        )
         await asyncio.to_thread(_make_resources, made, environment)
         await check_rules(core, core.tables, made)
         for device in devices:
@@ -76,15 +78,17 @@ def _transfer_role(stack: Stack) -> Role:
     return Role(stack.outputs["TransferRoleArn"], documents)
 
 
-def _environment(stack: Stack, tables: Tables, store: ObjectStore, core: IotCore) -> dict[str, str]:
+def gateway_environment(
+    stack: Stack, *, tables_url: str, store: ObjectStore, publish_url: str
+) -> dict[str, str]:
     """Return what the template gives its task, and where the played services are."""
     (container,) = stack.properties("RunTask")["ContainerDefinitions"]
     return {
         **{one["Name"]: one["Value"] for one in container["Environment"]},
-        "AWS_ENDPOINT_URL_DYNAMODB": tables.url,
+        "AWS_ENDPOINT_URL_DYNAMODB": tables_url,
         "AWS_ENDPOINT_URL_S3": store.url,
         "AWS_ENDPOINT_URL_STS": store.url,
-        "AWS_ENDPOINT_URL_IOT_DATA_PLANE": core.url,
+        "AWS_ENDPOINT_URL_IOT_DATA_PLANE": publish_url,
         "AWS_ACCESS_KEY_ID": store.access_key,
         "AWS_SECRET_ACCESS_KEY": store.secret_key,
         "AWS_EC2_METADATA_DISABLED": "true",

@@ -24,6 +24,9 @@ SOON_S: Final = 0.2
 LATER_S: Final = 2.0
 """A look at an empty table each two seconds is 43,200 read units a day: a cent in three days."""
 
+HEARD_S: Final = 1.0
+"""Heartbeats are looked at so often at most: nobody waits for one as a run does for a reply."""
+
 READ_UNITS_A_SECOND: Final = 50.0
 """What looking at a large fleet may cost on average: half a dollar a day at most."""
 
@@ -179,7 +182,7 @@ class PresenceIntake:
             since = max(self._heard.last_ms - OVERLAP_MS, 0)
             pause_s = self._looking.read_units / READ_UNITS_A_SECOND
             rows = await self._looking.rows(
-                pause_s=min(max(pause_s, SOON_S), RARELY_S),
+                pause_s=min(max(pause_s, HEARD_S), RARELY_S),
                 FilterExpression="#time > :since",
                 ExpressionAttributeNames={"#time": "time"},
                 ExpressionAttributeValues={":since": {"N": str(since)}},
