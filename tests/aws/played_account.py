@@ -12,6 +12,7 @@ from unittest.mock import patch
 import boto3
 from moto.core.config import default_user_config
 from moto.moto_api import state_manager
+from moto.moto_api._internal.models import moto_api_backend
 from moto.server import ThreadedMotoServer
 
 from windflower.adapters.aws.template import Stack
@@ -58,6 +59,7 @@ def played_account(stack: Stack) -> Iterator[PlayedAccount]:
             patch.dict("os.environ", environment),
             patch.dict(default_user_config["stepfunctions"], {"execute_state_machine": True}),
         ):
+            moto_api_backend.reset()
             account = PlayedAccount(url, stack, environment)
             _make(account)
             yield account

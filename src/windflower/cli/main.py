@@ -12,6 +12,7 @@ import typer
 
 from windflower import __version__
 from windflower.adapters.local.signals import KILLED, stop_on_signal
+from windflower.cli.aws import app as aws_app
 from windflower.cli.exit_codes import code_of
 from windflower.errors import ConfigError, StoreUnavailable, WindflowerError
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 devices_app = typer.Typer(help="The fleet's devices.", no_args_is_help=True)
 app.add_typer(devices_app, name="devices")
+app.add_typer(aws_app, name="aws")
 
 
 class Format(StrEnum):

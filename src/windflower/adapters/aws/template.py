@@ -3,6 +3,7 @@
 Nothing else repeats a table, a topic rule, a policy or a filter: who needs one asks for it here.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -120,6 +121,10 @@ class Template:
             raise _wrong(f"it is not YAML: {error}") from error
         return cls(body, text)
 
+    def uploaded(self) -> str:
+        """Return the template as CloudFormation is given it: as JSON, which is shorter."""
+        return json.dumps(_unindented(self.body), separators=(",", ":"))
+
     def resolve(
         self,
         parameters: Mapping[str, str] | None = None,
@@ -157,6 +162,17 @@ class Template:
             _check(name, value, one)
             values[name] = value
         return values
+
+
+def _unindented(node: Any) -> Any:  # noqa: ANN401 - YAML is any
+    """Return a node without the indentation of the JSON texts in it."""
+    if isinstance(node, str):
+        return re.sub(r"\n +", "\n", node)
+    if isinstance(node, list):
+        return [_unindented(one) for one in node]
+    if isinstance(node, dict):
+        return {key: _unindented(one) for key, one in node.items()}
+    return node
 
 
 def _check(name: str, value: str, declared: Mapping[str, Any]) -> None:

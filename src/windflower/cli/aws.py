@@ -1,0 +1,135 @@
+"""`windflower aws`: a fleet on AWS, from an empty account to an empty account."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from windflower.errors import ConfigError
+
+app = typer.Typer(help="A fleet behind AWS IoT Core.", no_args_is_help=True)
+
+KeyOption = Annotated[
+    str, typer.Option("--key", help="The fleet's UniqueKey, which is its stack's name too.")
+]
+RegionOption = Annotated[
+    str | None, typer.Option(help="The region; else AWS_REGION, else your profile's.")
+]
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"  {text}\n")
+    sys.stderr.flush()
+
+
+@app.command()
+def deploy(
+    key: KeyOption = "windflower",
+    region: RegionOption = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", help="Name=value of the template.")
+    ] = None,
+) -> None:
+    """Make the stack, or change it; what is not given stays as it was."""
+    given = dict(_pair(text) for text in parameter or [])
+    _run(lambda fleet: fleet.deploy(given, _tell), key, region)
+
+
+@app.command()
+def status(key: KeyOption = "windflower", region: RegionOption = None) -> None:
+    """Show the stack, its devices and its last executions."""
+    _run(lambda fleet: fleet.status(), key, region)
+
+
+@app.command("run")
+def run_app(
+    folder: Annotated[Path, typer.Argument(help="A Flower app's folder.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="Flags of `windflower run`, after --.")
+    ] = None,
+    key: KeyOption = "windflower",
+    region: RegionOption = None,
+    simulated: Annotated[
+        int | None, typer.Option(min=0, max=40, help="Simulate so many devices meanwhile.")
+    ] = None,
+    dry_run: Annotated[  # noqa: FBT002
+        bool, typer.Option("--dry-run", help="Upload the app, and show what would be started.")
+    ] = False,
+) -> None:
+    """Upload an app, start the pipeline, and wait for its report."""
+
+    async def started(fleet: Any) -> dict[str, Any]:  # noqa: ANN401 - a CloudFleet, which is slow to import
+        request = await fleet.request(folder, arguments or [], simulated=simulated)
+        return request if dry_run else dict(await fleet.run(request, _tell))
+
+    _run(started, key, region)
+
+
+@app.command()
+def logs(
+    key: KeyOption = "windflower",
+    region: RegionOption = None,
+    devices: Annotated[bool, typer.Option(help="Those of the simulated devices.")] = False,  # noqa: FBT002
+) -> None:
+    """Write what the last tasks wrote."""
+    _run(lambda fleet: fleet.logs(print, of_devices=devices), key, region)
+
+
+@app.command("add-device")
+def add_device(
+    device: Annotated[str, typer.Argument(metavar="DEVICE_ID", help="The device's name.")],
+    folder: Annotated[Path, typer.Option("--out", help="Where its files are written.")] = Path(),
+    key: KeyOption = "windflower",
+    region: RegionOption = None,
+) -> None:
+    """Make a device known, and write its certificate and its key."""
+    _run(lambda fleet: fleet.add_device(device, folder), key, region)
+
+
+@app.command()
+def destroy(
+    key: KeyOption = "windflower",
+    region: RegionOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,  # noqa: FBT002
+    objects: Annotated[  # noqa: FBT002
+        bool, typer.Option(help="Also what is ours in a bucket of your own.")
+    ] = False,
+) -> None:
+    """Remove the fleet: what runs, things, certificates, objects, images, the stack."""
+    _run(
+        lambda fleet: fleet.destroy(_tell, is_rehearsal=dry_run, takes_objects=objects),
+        key,
+        region,
+    )
+
+
+def _run(
+    work: Callable[[Any], Coroutine[Any, Any, dict[str, Any]]], key: str, region: str | None
+) -> None:
+    """Do one thing with a fleet, and write its answer as JSON."""
+    try:
+        from windflower.adapters.aws.cloud_fleet import open_fleet  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigError(
+            f"windflower aws needs more packages: pip install 'windflower[aws]' ({error.name})",
+            key="aws",
+        ) from error
+
+    async def done() -> dict[str, Any]:
+        async with open_fleet(key, region) as fleet:
+            return await work(fleet)
+
+    answer = asyncio.run(done())
+    typer.echo(json.dumps(answer, indent=2))
+    raise typer.Exit(0 if answer["success"] else 1)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--parameter {text}: write Name=value", key="parameter")
+    return name, value
