@@ -1,7 +1,7 @@
 """Builds windflower's container image, with or without a container engine. Standard library only.
 
-    python3 tools/image.py context FOLDER        packages and folders that the Containerfile copies
-    python3 tools/image.py build LAYOUT:TAG      the image itself, as an OCI layout
+    python3 tools/image.py context FOLDER [PLATFORM]   what the Containerfile copies, for a platform
+    python3 tools/image.py build LAYOUT:TAG            the image itself, as an OCI layout
 
 `build` reads `deploy/image/Containerfile` and needs root, debootstrap and umoci instead of an
 engine. In place of `FROM python:...` it takes Debian's own Python of the same version.
@@ -25,8 +25,8 @@ WORDS = {"WORKDIR": "workingdir", "USER": "user"}
 def main() -> int:
     """Do what was asked for; return the exit code."""
     match sys.argv[1:]:
-        case ["context", folder]:
-            make_context(Path(folder))
+        case ["context", folder, *platform]:
+            make_context(Path(folder), *platform)
         case ["build", image]:
             build(image)
         case _:
@@ -35,13 +35,19 @@ def main() -> int:
     return 0
 
 
-def make_context(folder: Path) -> None:
-    """Put windflower with all that it needs on AWS into a folder, at the locked versions."""
+def make_context(folder: Path, *platform: str) -> None:
+    """Put windflower with all that it needs on AWS into a folder, at the locked versions.
+
+    Args:
+        folder: made anew.
+        platform: as uv names it, such as aarch64-unknown-linux-gnu; by default this machine's.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "state").mkdir(parents=True)
     uv = shutil.which("uv") or str(ROOT / ".venv" / "bin" / "uv")
     pip = [uv, "pip", "install", "--quiet", "--target", str(folder / "packages")]
-    run(*pip, "--python-version", "3.11", "--constraint", str(locked(folder)), f"{ROOT}[aws]")
+    pip += [f"--python-platform={name}" for name in platform]
+    run(*pip, "--python-version=3.11", "--constraint", str(locked(folder)), f"{ROOT}[aws]")
 
 
 def locked(folder: Path) -> Path:

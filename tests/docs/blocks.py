@@ -32,6 +32,7 @@ LANGUAGES: Final = ("python", "json", "toml", "sh", "text")
 
 FOREIGN: Final = frozenset(
     {
+        *("aws", "docker", "pip", "pytest"),
         *("cat", "export", "kill", "mkdir", "sleep"),
         *("flower-superlink", "flower-supernode", "flwr"),
         "openssl",  # run in tests/e2e/test_site.py
