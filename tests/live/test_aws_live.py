@@ -83,7 +83,7 @@ def test_the_first_run_finds_simulated_devices(stack: dict[str, Any], apps: Path
 def test_a_device_by_mqtt_takes_part(
     stack: dict[str, Any], apps: Path, programs: Programs, tmp_path: Path
 ) -> None:
-    """It publishes by Basic Ingest: AWS applies the rules' FROM behind the prefix, or it is late."""
+    """It publishes by Basic Ingest: a rule has to apply FROM behind the prefix, or it is late."""
     added = aws("add-device", "live-01", "--out", str(tmp_path))
     words = added["start"].split()[1:]
     device = programs.windflower(
