@@ -151,9 +151,9 @@ FAULTS: Final = (
     ),
     Fault("provisioning", "ClaimTemplate.Properties.TemplateName", "another"),
     # What roles may do
-    Fault("roles", f"{_TASK}.1.Action", "iot:*"),
-    Fault("roles", f"{_TASK}.1.Resource", "*"),
-    Fault("roles", f"{_TASK}.5.Resource", "*"),
+    Fault("roles", f"{_TASK}.0.Action", "iot:*"),
+    Fault("roles", f"{_TASK}.0.Resource", "*"),
+    Fault("roles", f"{_TASK}.4.Resource", "*"),
     Fault("roles", f"{_PIPELINE}.6.Condition", GONE),
     Fault("roles", f"{_PIPELINE}.5.Condition", GONE),
     Fault("roles", "ExecutionRole.Properties.Policies.0.PolicyDocument.Statement.1.Resource", "*"),
