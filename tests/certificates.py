@@ -7,6 +7,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import NameOID
 
 
@@ -38,6 +39,12 @@ class Authority:
         return paths
 
 
+def sign(request: x509.CertificateSigningRequest) -> str:
+    """Return a certificate for whoever asks, as PEM, by a CA that nobody knows."""
+    certificate = _signed(request.subject, request.public_key(), None)
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
 def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
     """Write a CA, and a certificate for 127.0.0.1 with its key; return the three files."""
     authority = Authority(folder)
@@ -50,18 +57,27 @@ _Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 def _certificate(name: str, issuer: _Pair | None) -> _Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    return _signed(subject, key.public_key(), issuer or (None, key)), key
+
+
+def _signed(
+    subject: x509.Name,
+    key: CertificatePublicKeyTypes,
+    issuer: tuple[x509.Certificate | None, ec.EllipticCurvePrivateKey] | None,
+) -> x509.Certificate:
+    authority, signing = issuer or (None, ec.generate_private_key(ec.SECP256R1()))
     now = dt.datetime.now(dt.UTC)
     hour = dt.timedelta(hours=1)
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(issuer[0].subject if issuer else subject)
-        .public_key(key.public_key())
+        .issuer_name(authority.subject if authority else subject)
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - hour)
         .not_valid_after(now + hour)
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(x509.BasicConstraints(ca=authority is None, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([address]), critical=False)
     )
-    return builder.sign(issuer[1] if issuer else key, hashes.SHA256()), key
+    return builder.sign(signing, hashes.SHA256())

@@ -34,7 +34,7 @@ UNTAGGED = {
 
 ANYWHERE = {
     "iot:DescribeEndpoint", "iot:CreateCertificateFromCsr", "ecr:GetAuthorizationToken",
-    "ecs:ListTasks", "iot:Connect",
+    "ecs:ListTasks", "iot:Connect", "iot:ListAttachedPolicies",
 }  # fmt: skip
 """Actions that IAM cannot bind to a resource, and the claim's connection under any client id."""
 

@@ -10,7 +10,10 @@ from typing import Any
 from unittest.mock import patch
 
 import boto3
+from certificates import sign
+from cryptography import x509
 from moto.core.config import default_user_config
+from moto.iot.models import IoTBackend
 from moto.moto_api import state_manager
 from moto.moto_api._internal.models import moto_api_backend
 from moto.server import ThreadedMotoServer
@@ -58,6 +61,7 @@ def played_account(stack: Stack) -> Iterator[PlayedAccount]:
         with (
             patch.dict("os.environ", environment),
             patch.dict(default_user_config["stepfunctions"], {"execute_state_machine": True}),
+            patch.object(IoTBackend, "create_certificate_from_csr", _signed),
         ):
             moto_api_backend.reset()
             account = PlayedAccount(url, stack, environment)
@@ -66,6 +70,14 @@ def played_account(stack: Stack) -> Iterator[PlayedAccount]:
     finally:
         state_manager.unset_transition("ecs::task")
         server.stop()
+
+
+def _signed(self: Any, csr: str, set_as_active: bool) -> Any:  # noqa: ANN401, FBT001 - moto's
+    """Sign what was asked to be signed; moto signs a key of its own."""
+    pem = sign(x509.load_pem_x509_csr(csr.encode()))
+    return self.register_certificate(
+        pem, ca_certificate_pem=None, set_as_active=set_as_active, status="INACTIVE"
+    )
 
 
 def _make(account: PlayedAccount) -> None:

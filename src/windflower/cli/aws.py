@@ -2,16 +2,21 @@
 
 import asyncio
 import json
+import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from windflower.adapters.local.signals import stop_on_signal
 from windflower.errors import ConfigError
 
 app = typer.Typer(help="A fleet behind AWS IoT Core.", no_args_is_help=True)
+
+tasks = typer.Typer(help="What the stack's tasks run; not for people.", no_args_is_help=True)
+app.add_typer(tasks, name="task", hidden=True)
 
 KeyOption = Annotated[
     str, typer.Option("--key", help="The fleet's UniqueKey, which is its stack's name too.")
@@ -105,6 +110,34 @@ def destroy(
         key,
         region,
     )
+
+
+@tasks.command("run")
+def run_task() -> None:
+    """Run what the pipeline asks for."""
+    from windflower.pipeline import cloud_task  # noqa: PLC0415 - an extra
+
+    _serve(cloud_task.run_task)
+
+
+@tasks.command("devices")
+def devices_task() -> None:
+    """Serve simulated devices."""
+    from windflower.pipeline import cloud_task  # noqa: PLC0415 - an extra
+
+    _serve(cloud_task.devices_task)
+
+
+def _serve(task: Callable[[Mapping[str, str]], Coroutine[Any, Any, int]]) -> None:
+    """Run a task; SIGTERM, by which Fargate stops it, cancels it."""
+
+    async def work() -> int:
+        current = asyncio.current_task()
+        assert current is not None  # noqa: S101 - we are in one
+        stop_on_signal(current.cancel)
+        return await task(os.environ)
+
+    raise typer.Exit(asyncio.run(work()))
 
 
 def _run(

@@ -161,6 +161,9 @@ def run_app(
     lenient: Annotated[  # noqa: FBT002
         bool, typer.Option(help="With --resume: accept other values in phases that are closed.")
     ] = False,
+    events: Annotated[  # noqa: FBT002
+        bool, typer.Option(help="Write every event to standard error, one JSON line each.")
+    ] = False,
     broker: BrokerOption = None,
     state: StateOption = None,
     output: FormatOption = Format.DEFAULT,
@@ -196,7 +199,7 @@ def run_app(
         resume=resume,
         is_lenient=lenient,
     )
-    _finish(show_run(request, is_json=output is Format.JSON), output)
+    _finish(show_run(request, is_json=output is Format.JSON, has_events=events), output)
 
 
 @app.command()

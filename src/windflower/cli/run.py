@@ -5,15 +5,19 @@ from contextlib import suppress
 from typing import Any
 
 from windflower import errors
+from windflower.adapters.local.event_file import EventStream
 from windflower.errors import ConfigError, RunDiverged, RunFailed, RunSuspended
 from windflower.flower.app_folder import make_policy
 from windflower.observe.sentences import sentence
 from windflower.pipeline.job import JobRequest, JobResult, run_job
 
 
-async def show_run(request: JobRequest, *, is_json: bool) -> dict[str, Any]:
+async def show_run(
+    request: JobRequest, *, is_json: bool, has_events: bool = False
+) -> dict[str, Any]:
     """Run a job and say on standard error how it goes; return the answer for scripts."""
-    result = await run_job(request, say, output=sys.stderr if is_json else None)
+    show = EventStream().write if has_events else say
+    result = await run_job(request, show, output=sys.stderr if is_json else None)
     if not is_json:
         sys.stderr.write(_last_line(result) + "\n")
     return answer(result)

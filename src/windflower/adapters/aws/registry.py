@@ -19,11 +19,13 @@ class Identity:
 
     Attributes:
         certificate: PEM, by IoT Core.
+        arn: the certificate's.
         key: PEM; it never left this process.
         endpoint: the account's broker.
     """
 
     certificate: bytes
+    arn: str
     key: bytes
     endpoint: str
 
@@ -42,29 +44,42 @@ class Registry:
         self._group = group
         self._policy = policy
 
-    async def add(self, device: str) -> Identity:
-        """Make a thing and a certificate for a device; a thing that is there gets one more."""
+    async def add(self, *devices: str) -> Identity:
+        """Make things, and one certificate for them; a thing that is there gets one more."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device)])
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, devices[0])])
         request = x509.CertificateSigningRequestBuilder().subject_name(name)
         signed = request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         call = self._iot.call
-        await call("create_thing", thingName=device)
-        await call("add_thing_to_thing_group", thingName=device, thingGroupName=self._group)
         made = await call(
             "create_certificate_from_csr",
             certificateSigningRequest=signed.decode(),
             setAsActive=True,
         )
-        await call("attach_policy", policyName=self._policy, target=made["certificateArn"])
-        await call("attach_thing_principal", thingName=device, principal=made["certificateArn"])
+        arn = made["certificateArn"]
+        await call("attach_policy", policyName=self._policy, target=arn)
+        for device in devices:
+            await call("create_thing", thingName=device)
+            await call("add_thing_to_thing_group", thingName=device, thingGroupName=self._group)
+            await call("attach_thing_principal", thingName=device, principal=arn)
         broker = await call("describe_endpoint", endpointType="iot:Data-ATS")
         pem = key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        return Identity(made["certificatePem"].encode(), pem, broker["endpointAddress"])
+        return Identity(made["certificatePem"].encode(), arn, pem, broker["endpointAddress"])
+
+    async def withdraw(self, identity: Identity, *devices: str) -> None:
+        """Undo an `add`, by nothing but what it returned."""
+        call = self._iot.call
+        for device in devices:
+            await call("detach_thing_principal", thingName=device, principal=identity.arn)
+            await call("delete_thing", thingName=device)
+        await call("detach_policy", policyName=self._policy, target=identity.arn)
+        name = identity.arn.rpartition("/")[2]
+        await call("update_certificate", certificateId=name, newStatus="INACTIVE")
+        await call("delete_certificate", certificateId=name)
 
     async def things(self) -> list[str]:
         """Return the names of the fleet's things; none where the group is gone."""
