@@ -37,6 +37,7 @@ from windflower.gateway.line import SocketLine
 from windflower.gateway.line_server import LineServer
 from windflower.ports import Blobs, Commands, Intake, Journal
 from windflower.settings import Settings
+from windflower.wire.limits import INLINE_PACK_BYTES
 from windflower.wire.sealing import KEY_BYTES, Signer
 from windflower.wire.topics import Topics
 
@@ -142,6 +143,7 @@ class _World:
         broker: the broker's address, for people.
         broker_name: what it is.
         blobs_url: where blobs are, for people.
+        inline_bytes: a pack that is larger is not to stand in a command.
         own: the broker, where it is our own.
         access: how devices that are played beside us get in, where that is our own way.
     """
@@ -155,6 +157,7 @@ class _World:
     broker: str
     broker_name: str
     blobs_url: str
+    inline_bytes: int = INLINE_PACK_BYTES
     own: LocalBroker | None = None
     access: Access | None = None
 
@@ -225,6 +228,7 @@ async def _reach_aws(settings: Settings, state: StateFolder) -> AsyncIterator[_W
             broker=f"AWS IoT Core in {stack.region}",
             broker_name="aws",
             blobs_url=str(aws.blobs),
+            inline_bytes=place.INLINE_BYTES,
         )
 
 
@@ -351,6 +355,7 @@ def _card(line: Path, world: _World, key: str, *, private: bool) -> bytes:
         "broker-pid": world.own.pid if world.own else None,
         "blobs": world.blobs_url,
         "key": key,
+        "inline-bytes": world.inline_bytes,
         "private": private,
     }
     return json.dumps(card).encode() + b"\n"

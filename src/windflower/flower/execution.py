@@ -20,6 +20,7 @@ from windflower.flower.private import SUPERLINK_NODE, server_fn_of, set_identity
 from windflower.flower.records import to_packing, write_pack
 from windflower.flower.watching import Watcher
 from windflower.gateway.line import RunLine
+from windflower.wire.limits import INLINE_PACK_BYTES
 
 MODEL_FILE = "model.pack"
 
@@ -53,7 +54,14 @@ class Outcome:
         return summary
 
 
-def execute(app: AppFolder, line: RunLine, run: RunRecord, *, scratch: Path) -> Outcome:
+def execute(
+    app: AppFolder,
+    line: RunLine,
+    run: RunRecord,
+    *,
+    scratch: Path,
+    inline_bytes: int = INLINE_PACK_BYTES,
+) -> Outcome:
     """Import the app and run it to its end.
 
     The random sources are seeded before the app is imported. Call it in a process of its own: what
@@ -70,7 +78,7 @@ def execute(app: AppFolder, line: RunLine, run: RunRecord, *, scratch: Path) -> 
     server: ServerApp = load_component(app.path, app.server, ServerApp)
     outcome = Outcome()
     watcher = Watcher(_reporter(line, run, outcome))
-    grid = FleetGrid(line, run, scratch=scratch)
+    grid = FleetGrid(line, run, scratch=scratch, inline_bytes=inline_bytes)
     context = Context(
         run_id=run_integer(run.run),
         node_id=SUPERLINK_NODE,

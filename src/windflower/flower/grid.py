@@ -62,15 +62,24 @@ class FleetGrid(Grid):
         line: the gateway.
         run: the run that the app is executed for.
         scratch: where packs are written; on the gateway's file system, which takes them over.
+        inline_bytes: a larger pack travels beside the messages.
 
     Attributes:
         stopped: why the run cannot go on, once that is so. An app may swallow what is raised.
         aggregation: remembers what becomes of updates.
     """
 
-    def __init__(self, line: RunLine, run: RunRecord, *, scratch: Path) -> None:
+    def __init__(
+        self,
+        line: RunLine,
+        run: RunRecord,
+        *,
+        scratch: Path,
+        inline_bytes: int = INLINE_PACK_BYTES,
+    ) -> None:
         self.stopped: WindflowerError | None = None
         self._scratch = scratch
+        self._inline_bytes = inline_bytes
         self.aggregation = Aggregation(line, run.run, scratch=scratch)
         self._line = line
         self._record = run
@@ -291,7 +300,7 @@ class FleetGrid(Grid):
 
     def _content(self, records: RecordDict) -> Content:
         packing = to_packing(records)
-        if packing.size_bytes <= INLINE_PACK_BYTES:
+        if packing.size_bytes <= self._inline_bytes:
             return pack_inline(packing)
         path = self._scratch / f"{secrets.token_hex(8)}.pack"
         try:

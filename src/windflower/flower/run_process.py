@@ -1,4 +1,4 @@
-"""The process of one run: `python -m windflower.flower.run_process SOCKET RUN EPOCH APP RESULTS`.
+"""The process of one run: `... windflower.flower.run_process SOCKET RUN EPOCH APP RESULTS INLINE`.
 
 Started by the pipeline with its hash seed pinned; talks to the gateway over its socket. What the
 app prints goes to standard output as it is.
@@ -26,7 +26,7 @@ def _clear(results: Path) -> None:
 
 def main() -> int:
     """Execute a run that was opened or resumed before, and end it."""
-    socket, run, epoch, folder, results = sys.argv[1:]
+    socket, run, epoch, folder, results, inline_bytes = sys.argv[1:]
     try:
         line = SocketLine(Path(socket))
         record = line.begin(run, int(epoch))
@@ -35,7 +35,8 @@ def main() -> int:
         sys.stderr.write(f"windflower: {error}\n")
         return error.exit_code
     try:
-        outcome = execute(AppFolder.read(Path(folder)), line, record, scratch=Path(results))
+        app, scratch = AppFolder.read(Path(folder)), Path(results)
+        outcome = execute(app, line, record, scratch=scratch, inline_bytes=int(inline_bytes))
         result = outcome.save(Path(results))
         line.end_run(run, success=True, reason="the ServerApp ended", result=result)
     except GatewayUnavailable as error:

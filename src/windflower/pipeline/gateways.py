@@ -38,6 +38,7 @@ class GatewayCard:
         broker_pid: the process of its own broker, if it has one.
         key: its public key, which devices pin.
         is_private: whether it was started for one run, and ends with it.
+        inline_bytes: a pack that is larger is not to stand in a command.
     """
 
     socket: Path
@@ -47,6 +48,7 @@ class GatewayCard:
     broker_pid: int | None
     key: str
     is_private: bool
+    inline_bytes: int
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "GatewayCard":
@@ -59,6 +61,7 @@ class GatewayCard:
             fields["broker-pid"],
             fields["key"],
             fields["private"],
+            fields["inline-bytes"],
         )
 
 

@@ -343,7 +343,7 @@ class _Job:
         process = await start(
             *(sys.executable, "-m", "windflower.flower.run_process"),
             *(str(self._gateway.card.socket), record.run, str(record.epoch)),
-            *(str(app.path), str(results)),
+            *(str(app.path), str(results), str(self._gateway.card.inline_bytes)),
             stdin=DEVNULL,
             stdout=self._output,
             stderr=self._log,

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
-from scripted_line import DEVICES, ScriptedLine, echo, grid_of, messages
+from scripted_line import DEVICES, RUN, ScriptedLine, echo, grid_of, messages
 
 from windflower.core.identity import node_of
 from windflower.errors import NotEnoughDevices, NotEnoughRoom
+from windflower.flower.grid import FleetGrid
 from windflower.flower.records import LazyArray
 from windflower.wire.messages import Command, Failure
 
@@ -62,6 +63,23 @@ def test_seeds_follow_from_the_runs_seed_and_never_repeat(tmp_path: Path) -> Non
         list(grid.send_and_receive(messages(small())))
 
     assert 12 == len({command.seed for command in line.asked})
+
+
+def test_a_place_says_how_much_stands_in_a_command_and_the_ids_are_the_same(
+    tmp_path: Path,
+) -> None:
+    asked = []
+    for inline_bytes in (64 * 1024, 100):
+        line = ScriptedLine(tmp_path, echo)
+        grid = FleetGrid(line, RUN, scratch=tmp_path, inline_bytes=inline_bytes)
+        grid.get_node_ids()
+        list(grid.send_and_receive(messages(large(100))))
+        asked.append(line.asked)
+
+    within, beside = asked
+    assert all(command.content.inline is not None for command in within)
+    assert all(command.content.inline is None for command in beside)
+    assert [c.id for c in within] == [c.id for c in beside]
 
 
 def test_what_messages_share_is_stored_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from windflower.adapters.aws.account import Account
 from windflower.adapters.aws.blobs import S3Blobs
@@ -17,6 +18,9 @@ from windflower.adapters.aws.transfer_role import TransferRole
 from windflower.errors import BlobsUnavailable, BrokerRefused, BrokerUnavailable, StoreUnavailable
 from windflower.ports import Journal
 from windflower.wire.topics import Topics
+
+INLINE_BYTES: Final = 2048
+"""IoT Core charges a command by each 5 KB, and a URL of an assumed role has 1.4 KB."""
 
 
 @dataclass(frozen=True, slots=True)
