@@ -72,7 +72,7 @@ def test_the_readmes_demo_looks_like_a_real_one(programs: Programs) -> None:
     assert set(map(shape, shown[:-4])) == set(map(shape, rounds))
 
 
-PLANNED = {"doctor", "models"}
+PLANNED = {"models"}
 
 
 def test_what_is_called_planned_is_not_there() -> None:

@@ -120,6 +120,35 @@ def demo(
     _finish(run, output)
 
 
+class Checked(StrEnum):
+    """What `doctor` looks at."""
+
+    LOCAL = "local"
+    AWS = "aws"
+
+
+@app.command()
+def doctor(
+    place: Annotated[Checked, typer.Option(help="Where the fleet is.")] = Checked.LOCAL,
+    key: Annotated[str, typer.Option(help="On AWS: the fleet's UniqueKey.")] = "windflower",
+    region: Annotated[str | None, typer.Option(help="On AWS: the region.")] = None,
+    state: StateOption = None,
+    output: FormatOption = Format.DEFAULT,
+) -> None:
+    """Say what is not ready for a run, and what to do about it."""
+    from windflower.cli.doctor import examine  # noqa: PLC0415
+    from windflower.settings import load_settings  # noqa: PLC0415
+
+    looking = examine(
+        load_settings(state=state),
+        is_aws=place is Checked.AWS,
+        key=key,
+        region=region,
+        is_json=output is Format.JSON,
+    )
+    raise typer.Exit(0 if asyncio.run(looking) else 1)
+
+
 @app.command("run")
 def run_app(
     folder: Annotated[Path, typer.Argument(help="A Flower app's folder.")] = Path(),
