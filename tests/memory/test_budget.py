@@ -41,9 +41,11 @@ async def test_a_run_over_its_budget_is_resumed_with_the_same_bits(
     budget = int(TIGHT_BYTES * (1.7 if name == "FedAdam" else 1))  # it makes float64 of float32
     async with fleet(tmp_path / "it", "strategies", app, budget_bytes=budget) as disturbed:
         run = await disturbed.begin()
-        assert await disturbed.execute(run, dies_at=28) is None
-        dropped = disturbed.events.of("updates-dropped")
-        run = await disturbed.desk.resume_run(run.run)
+        calls = 24
+        while not (dropped := disturbed.events.of("updates-dropped")):
+            calls += 1  # when an update is let go depends on Python's garbage collector
+            assert await disturbed.execute(run, dies_at=calls) is None
+            run = await disturbed.desk.resume_run(run.run)
 
         assert twin == await run_to_its_end(disturbed, run)
         assert {True} == {line["is_resumable"] for line in dropped}
