@@ -206,6 +206,7 @@ class FedBuff(FedAvg):
             )
             self._ledger.models[server_round] = arrays
             self._failed: dict[int, str] = {}
+            self._present = list(self._grid.get_node_ids())
             self._hand_out(server_round)
         return []  # answers come when they come: `aggregate_train` waits for them
 
@@ -254,9 +255,8 @@ class FedBuff(FedAvg):
         """Give the newest model to those who do nothing, whoever was asked least often first."""
         ledger = self._ledger
         busy = {node for node, _ in ledger.open.values()} | self._failed.keys()
-        present = list(self._grid.get_node_ids())
-        room = (self.concurrency or len(present)) - len(ledger.open)
-        free = sorted((node for node in present if node not in busy), key=ledger.turn)
+        room = (self.concurrency or len(self._present)) - len(ledger.open)
+        free = sorted((node for node in self._present if node not in busy), key=ledger.turn)
         chosen = free[: max(room, 0)]
         messages = [
             Message(
@@ -305,6 +305,7 @@ class FedBuff(FedAvg):
     def _find_others(self, server_round: int, updates: Sequence[_Update]) -> bool:
         """Look for devices while nobody trains; return whether the round goes on."""
         while not self._ledger.open:
+            self._present = list(self._grid.get_node_ids())
             self._hand_out(server_round)
             if self._ledger.open:
                 break
