@@ -110,6 +110,20 @@ def test_the_app_prints_to_stdout_and_with_json_to_stderr(
     assert [as_json.last] == [json.loads(line) for line in as_json.out.splitlines()]
 
 
+def test_what_a_run_may_keep_is_said_before_its_app_begins(
+    programs: Programs, apps: Path, tmp_path: Path
+) -> None:
+    state = str(tmp_path / "state")
+    for attempt in ("first", "second"):
+        run = programs.windflower(
+            *("run", str(apps / "averaging"), "--devices", "2", "--state", state), name=attempt
+        )
+        assert 0 == run.wait(), run.err
+        before, _, _ = run.err.partition("train: asked")
+        assert "may keep 20 GiB on disk to be resumable" in before
+        assert ("of this app kept" in before) == (attempt == "second")
+
+
 @pytest.mark.parametrize("number", [2, 15])
 def test_ctrl_c_and_sigterm_end_every_child(
     programs: Programs, apps: Path, tmp_path: Path, number: int

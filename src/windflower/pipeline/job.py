@@ -11,8 +11,8 @@ import signal
 import sys
 import threading
 from asyncio.subprocess import DEVNULL
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Final
@@ -57,6 +57,10 @@ RUN_ENVIRONMENT: Final = {
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "PYTHONUNBUFFERED": "1",
 }
+
+
+Lines = asyncio.Queue[dict[str, Any] | None]
+"""Events; None when they end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +189,7 @@ class _Job:
         self._show = show
         self._output = output
         self._log = log
+        self._lines: Lines | None = None
 
     def greet(self) -> None:
         """Say that there is a gateway."""
@@ -227,6 +232,7 @@ class _Job:
         await self._simulate(stack, app, count, request.name)
         need = request.need or request.limit or count or 1
         online = await self._wait_for_devices(need, policy.wait_devices_s)
+        self._lines = await _events(self)  # what it may need is said when it is opened
         record = await self.ask(
             SocketLine.open_run,
             RunRequest(
@@ -258,6 +264,7 @@ class _Job:
             )
         await self._simulate(stack, app, record.simulated, record.crew)
         online = await self._look_for_devices(record)
+        self._lines = await _events(self)
         resumed = await self.ask(SocketLine.resume_run, run, is_lenient=self._request.is_lenient)
         return resumed, app, online
 
@@ -306,14 +313,14 @@ class _Job:
         """Execute a run until it ends, or cannot go on; return it, why, and the kind of error."""
         deaths, replies = 0, Tally()
         while True:
-            async with _events(self) as lines:
-                follower = _Follower(record.run, self._show, lines)
-                following = asyncio.create_task(follower.follow())
-                code = await self._execute(record, app)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(END_S if code >= 0 else 0):
-                        await following
-                following.cancel()
+            lines, self._lines = self._lines or await _events(self), None
+            follower = _Follower(record.run, self._show, lines)
+            following = asyncio.create_task(follower.follow())
+            code = await self._execute(record, app)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(END_S if code >= 0 else 0):
+                    await following
+            following.cancel()
             executed, record = record.epoch, await self.ask(SocketLine.run, record.run)
             if record.state != "open":
                 return record, *_how_it_ended(record)
@@ -399,10 +406,9 @@ def _check_broker(request: JobRequest, gateway: Gateway) -> None:
             )
 
 
-@asynccontextmanager
-async def _events(job: _Job) -> AsyncIterator["asyncio.Queue[dict[str, Any] | None]"]:
-    """Yield a queue of the gateway's events; None when it ends."""
-    queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+async def _events(job: _Job) -> Lines:
+    """Return a queue of the gateway's events from now on; None when it ends."""
+    queue: Lines = asyncio.Queue()
     loop = asyncio.get_running_loop()
     lines = await job.ask(SocketLine.watch)
 
@@ -413,7 +419,7 @@ async def _events(job: _Job) -> AsyncIterator["asyncio.Queue[dict[str, Any] | No
             loop.call_soon_threadsafe(queue.put_nowait, None)
 
     threading.Thread(target=pump, name="events", daemon=True).start()
-    yield queue
+    return queue
 
 
 class _Follower:
@@ -424,7 +430,7 @@ class _Follower:
         error: the kind of error that suspended it.
     """
 
-    def __init__(self, run: str, show: Show, lines: "asyncio.Queue[dict[str, Any] | None]") -> None:
+    def __init__(self, run: str, show: Show, lines: Lines) -> None:
         self._run = run
         self._show = show
         self._lines = lines
