@@ -20,7 +20,7 @@ class InFlight:
         """Begin something that deals with its own errors; return as soon as there is room."""
         try:
             await self._room.acquire()
-        except BaseException:
+        except BaseException:  # cancelled: Python complains about work that never began
             work.close()
             raise
         task = asyncio.create_task(work)

@@ -11,6 +11,7 @@ from cryptography.x509.oid import NameOID
 
 from windflower.adapters.aws.account import Service, code_of
 from windflower.adapters.aws.stack import listed
+from windflower.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Registry:
         )
         try:
             return [str(one) async for one in found]
-        except Exception as error:
+        except (ConfigError, ClientError) as error:
             if _is_missing(error):
                 return []
             raise

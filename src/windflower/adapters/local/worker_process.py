@@ -162,7 +162,7 @@ async def _born(nursery: Path, scratch: Path) -> _Channel | None:
         reader, writer = await asyncio.open_unix_connection(str(nursery))
         channel = _Channel(reader, writer, None, scratch)
         return await channel.greet()
-    except BaseException as error:
+    except BaseException as error:  # cancelled too
         if channel is not None:
             await channel.close()  # nobody else knows of it
         if isinstance(error, OSError | asyncio.IncompleteReadError):
