@@ -1,5 +1,6 @@
 """What the stack's two tasks run is a command of ours, and does what the pipeline waits for."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,19 +11,23 @@ import typer.main
 from aws.metric_filters import values
 from aws.played_account import ACCOUNT, REGION, PlayedAccount, played_account
 from aws.recording import idle, needs, recording, refused
-from processes import MOSQUITTO, Programs, until
+from certificates import make_certificates
+from processes import MOSQUITTO, Programs, free_port, until
 
 from windflower.adapters.aws.account import Account
 from windflower.adapters.aws.cloud_fleet import _zipped
 from windflower.adapters.aws.registry import Registry
 from windflower.adapters.aws.template import Template
+from windflower.adapters.local.mqtt import Arrival, BrokerAddress, Connection
 from windflower.cli.main import app
 from windflower.errors import TransportError
+from windflower.wire.messages import Heartbeat
 
 STACK = Template.load().resolve(region=REGION, account=ACCOUNT)
 BUCKET = STACK.outputs["BucketName"]
 APP = "windflower/apps/app.zip"
 RESULTS = "windflower/results/one"
+SMARTWATCH = Path(__file__).parents[2] / "examples" / "01-smartwatch"
 
 
 @pytest.fixture
@@ -118,8 +123,55 @@ def test_simulated_devices_leave_nothing_behind(played: PlayedAccount, programs:
     assert [] == iot.list_certificates()["certificates"]
 
 
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+async def test_simulated_devices_are_heard_and_have_an_apps_data(
+    played: PlayedAccount, programs: Programs, tmp_path: Path
+) -> None:
+    iot = played.client("iot")
+    iot.create_thing_group(thingGroupName=STACK.outputs["DeviceGroup"])
+    iot.create_policy(policyName=STACK.outputs["DevicePolicy"], policyDocument="{}")
+    played.client("s3").put_object(Bucket=BUCKET, Key=APP, Body=_zipped(SMARTWATCH))
+    ca, certificate, key = make_certificates(tmp_path)
+    port = free_port()
+    tls = (f"certfile {certificate}", f"keyfile {key}", "allow_anonymous true")
+    programs.mosquitto(*tls, port=port)
+    (tmp_path / "scratch").mkdir()
+    broker = BrokerAddress("127.0.0.1", port, is_tls=True, ca=ca)
+    heard: asyncio.Queue[Arrival] = asyncio.Queue()
+    listener = Connection(
+        broker,
+        "rules",
+        filters=("$aws/rules/+/flower/clients/+",),
+        on_message=heard.put_nowait,
+        on_change=lambda _: None,
+    )
+    await listener.open(must_answer=True)
+    task = programs.windflower(
+        *container("DevicesTask")["Command"][1:],
+        name="task",
+        **{**played.environment, **told("DevicesTask")},
+        WINDFLOWER_AWS_APP=APP,
+        WINDFLOWER_AWS_BROKER=f"mqtts://127.0.0.1:{port}",
+        SSL_CERT_FILE=str(ca),
+        TMPDIR=str(tmp_path / "scratch"),
+    )
+    names: set[str] = set()
+    async with asyncio.timeout(60):
+        while len(names) < 3:
+            names.add(Heartbeat.from_bytes((await heard.get()).payload).client)
+    recordings = [path.parent.name for path in tmp_path.rglob("data/*/recordings.npz")]
+    code = await asyncio.to_thread(task.end)
+    await listener.close()
+
+    assert {f"windflower-simulated-{number:04}" for number in range(3)} == names
+    assert ["00", "01", "02"] == sorted(recordings)
+    assert 0 == code
+
+
 async def test_the_devices_role_allows_what_they_do_and_no_more(played: PlayedAccount) -> None:
     iot = played.client("iot")
+    storage = Account(REGION).service("s3", unavailable=TransportError)
+    played.client("s3").put_object(Bucket=BUCKET, Key=APP, Body=b"an app")
     iot.create_thing_group(thingGroupName="windflower-devices")
     iot.create_policy(policyName="windflower-device", policyDocument="{}")
     account = Account(REGION)
@@ -131,6 +183,7 @@ async def test_the_devices_role_allows_what_they_do_and_no_more(played: PlayedAc
     with recording() as calls:
         identity = await registry.add("windflower-simulated-0000")
         await registry.withdraw(identity, "windflower-simulated-0000")
+        await storage.call("get_object", Bucket=BUCKET, Key=APP)
     needed = [need for call in calls for need in needs(call, region=REGION, account=ACCOUNT)]
     (policy,) = STACK.properties("DevicesRole")["Policies"]
 

@@ -3,12 +3,15 @@
 import json
 import os
 import signal
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from processes import MOSQUITTO, Program, Programs, children_of, events, until
+
+SMARTWATCH = Path(__file__).parents[2] / "examples" / "01-smartwatch"
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 
@@ -56,6 +59,28 @@ def test_a_crew_of_a_thousand_devices_starts_in_one_process(
     assert {"ok": 40, "failed": 0, "late": 0} == run.last["replies"]
     assert started.process.poll() is None
     assert 0 == started.end()
+
+
+def test_each_device_of_a_crew_has_a_folder_of_its_own(
+    programs: Programs, gateway: Program, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    prepare = [str(SMARTWATCH / "prepare.py"), "--out", str(data), "--devices", "3"]
+    assert 0 == programs.start(sys.executable, *prepare, name="prepare").wait()
+    (data / "01" / "recordings.npz").unlink()
+    crew(programs, gateway, 3, "--node-config", f"data-dir='{data}/{{number}}'")
+    state = tmp_path / "state"
+    until(lambda: len(events(state, "device-heard")) == 3, "three devices")
+    run = programs.windflower(
+        *("run", str(SMARTWATCH), "--state", str(state), "--format", "json"),
+        *("--limit", "3", "-c", "num-server-rounds=1 new-wearer=false"),
+        name="run",
+    )
+
+    assert 0 == run.wait(), run.err
+    failed = {e["device"]: e["reason"] for e in events(state, "reply-failed")}
+    assert {"crew-0001"} == set(failed)
+    assert f"no recordings.npz in {data}/01" in failed["crew-0001"]
 
 
 def test_runs_at_the_same_time_never_see_each_others_replies(

@@ -49,7 +49,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     help_ = "mqtt[s]://[user:password@]host[:port]; else in WINDFLOWER_BROKER"
     add("--broker", default=broker, required=broker is None, help=help_)
     add("--device-id", required=True, help="this device's name in the fleet")
-    add("--node-config", default="", help="what the app is told of this device: 'key=value ...'")
+    add(
+        "--node-config",
+        default="",
+        help="what the app is told of this device: 'key=value ...'; "
+        "of a crew's, {number} is which one",
+    )
     add("--state", type=Path, help="where the device keeps what it must not forget")
     add("--interval", type=_interval, default=60.0, help="seconds between heartbeats (60)")
     add("--gateway-key", help="obey only this gateway (its public key, base64); else the first")
@@ -154,7 +159,8 @@ async def serve(given: argparse.Namespace) -> None:
         else [
             quarters.agent(
                 f"{given.device_id}-{i:04}",
-                f"partition-id={i} num-partitions={given.crew} {given.node_config}",
+                f"partition-id={i} num-partitions={given.crew} "
+                + given.node_config.replace("{number}", f"{i:02}"),
                 pool.turn(),
             )
             for i in range(given.crew)

@@ -17,6 +17,8 @@ from typing import Any, Final
 from windflower.adapters.aws.account import Account, Service
 from windflower.adapters.aws.registry import Registry
 from windflower.errors import BlobNotFound, BlobsUnavailable, ConfigError, TransportError
+from windflower.flower.app_folder import AppFolder
+from windflower.pipeline.simulated import prepare
 
 PORT: Final = 443
 ALPN: Final = "x-amzn-mqtt-ca"
@@ -56,7 +58,10 @@ async def run_task(told: Mapping[str, str]) -> int:
 
 
 async def devices_task(told: Mapping[str, str]) -> int:
-    """Serve simulated devices until we are told to end, under a certificate made for that."""
+    """Serve simulated devices until we are told to end, under a certificate made for that.
+
+    An app that prepares a folder of data for each simulated device does it here too.
+    """
     key = _needed(told, "WINDFLOWER_AWS_FLEET")
     account = Account(_needed(told, "WINDFLOWER_AWS_REGION"))
     registry = Registry(
@@ -67,30 +72,36 @@ async def devices_task(told: Mapping[str, str]) -> int:
     count = int(_needed(told, "WINDFLOWER_AWS_SIMULATED_DEVICES"))
     name = f"{key}-simulated"
     devices = [f"{name}-{number:04}" for number in range(count)]
-    identity = await registry.add(*devices)
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
+    storage = account.service("s3", unavailable=BlobsUnavailable)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        data = await _data(storage, told, folder, count)
+        identity = await registry.add(*devices)
+        try:
             (folder / "device.pem").write_bytes(identity.certificate)
             (folder / "device.key").touch(mode=0o600)
             (folder / "device.key").write_bytes(identity.key)
             broker = told.get("WINDFLOWER_AWS_BROKER") or f"mqtts://{identity.endpoint}:{PORT}"
             return await _served(
                 *("agent", "--broker", broker, "--alpn", ALPN, "--device-id", name),
-                *(
-                    "--crew",
-                    str(count),
-                    "--interval",
-                    str(BEAT_S),
-                    "--state",
-                    str(folder / "state"),
-                ),
+                *("--crew", str(count), "--interval", str(BEAT_S), "--node-config", data),
+                *("--state", str(folder / "state")),
                 *("--certificate", str(folder / "device.pem"), "--key", str(folder / "device.key")),
                 *("--reply-rule", f"{key}_response", "--heartbeat-rule", f"{key}_heartbeat"),
             )
-    finally:
-        await registry.withdraw(identity, *devices)
-        account.close()
+        finally:
+            await registry.withdraw(identity, *devices)
+            account.close()
+
+
+async def _data(storage: Service, told: Mapping[str, str], folder: Path, count: int) -> str:
+    """Prepare what simulated devices have learned of; return where, for each one's node config."""
+    if not told.get("WINDFLOWER_AWS_APP"):
+        return ""
+    bucket = _needed(told, "WINDFLOWER_AWS_BUCKET")
+    await _fetch(storage, bucket, told["WINDFLOWER_AWS_APP"], folder / "app")
+    data = await prepare(AppFolder.read(folder / "app"), folder, count)
+    return "" if data is None else f"data-dir='{data}/{{number}}'"
 
 
 async def _fetch(storage: Service, bucket: str, key: str, folder: Path) -> None:
