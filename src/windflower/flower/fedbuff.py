@@ -126,7 +126,8 @@ class FedBuff(FedAvg):
     The model of round t is that of the round before plus the mean of what the devices changed,
     each scaled by (1 + staleness) ** -staleness_exponent. Staleness is how many rounds older the
     model was that the device began with. A device that has answered is given the newest model at
-    once. With all of `buffer_size`, `concurrency` and the fleet equal it is FedAvg without weights.
+    once. Who has not answered within the `timeout` has failed. With all of `buffer_size`,
+    `concurrency` and the fleet equal it is FedAvg without weights.
 
     On windflower it keeps a checkpoint after each round, and goes on from there: a run that begins
     again is not told old rounds again, and their updates need not be kept. On Flower's own Grid it
@@ -176,6 +177,7 @@ class FedBuff(FedAvg):
     ) -> Result:
         self._starts += 1
         self._name = f"fedbuff-{self._starts}"
+        self._answer_s = timeout
         self._grid = grid
         self._ledger = self._recall() or Ledger(random.getrandbits(64))
         result = super().start(
@@ -263,6 +265,7 @@ class FedBuff(FedAvg):
                 self._content,
                 dst_node_id=node,
                 message_type=MessageType.TRAIN,
+                ttl=self._answer_s,
                 group_id=str(server_round),
             )
             for node in chosen

@@ -117,6 +117,20 @@ def test_a_late_change_is_scaled_by_its_age() -> None:
     assert [(13, 1)] == [pushed for pushed in grid.pushed if pushed[0] == 13]
 
 
+def test_a_device_has_as_long_as_start_was_told() -> None:
+    lives: set[float] = set()
+
+    def answer(message: Message) -> RecordDict:
+        lives.add(message.metadata.ttl)
+        return RecordDict(plus(1.0)(message) or {})
+
+    set_identity(1)
+    arrays = ArrayRecord({"w": Array(np.zeros(2, np.float32))})
+    FedBuff(buffer_size=3, poll_s=0).start(PlainGrid(answer), arrays, num_rounds=2, timeout=77)
+
+    assert {77} == lives
+
+
 @pytest.mark.parametrize(("rate", "exponent", "moved"), [(0.5, 0.5, 0.5), (1.0, 0.0, 1.0)])
 def test_the_mean_change_is_multiplied_by_the_rate(
     rate: float, exponent: float, moved: float
