@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from aws.recording import Call, Need, idle, needs, refused
 from processes import MOSQUITTO, Programs
 
+from windflower.adapters.aws.costs import round_bill
 from windflower.adapters.aws.template import Template
 from windflower.wire.blobs import BlobRef, reply_key
 
@@ -40,8 +43,9 @@ def policy_of(logical_id: str) -> dict[str, Any]:
     return dict(policy["PolicyDocument"])
 
 
-@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
-def test_a_gateway_may_do_what_it_does_and_no_more(programs: Programs, tmp_path: Path) -> None:
+@pytest.fixture
+def calls(programs: Programs, tmp_path: Path) -> list[Call]:
+    """What a gateway asks of AWS in a round of three devices."""
     (tmp_path / "sitecustomize.py").write_text(WRITES_CALLS_DOWN)
     tests = Path(__file__).parents[1]
     demo = programs.windflower(
@@ -52,11 +56,30 @@ def test_a_gateway_may_do_what_it_does_and_no_more(programs: Programs, tmp_path:
         CALLS=str(tmp_path / "calls"),
     )
     assert 0 == demo.wait(), demo.err
-    calls = [Call(*json.loads(line)) for line in (tmp_path / "calls").read_text().splitlines()]
+    return [Call(*json.loads(line)) for line in (tmp_path / "calls").read_text().splitlines()]
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+def test_a_gateway_may_do_what_it_does_and_no_more(calls: list[Call]) -> None:
     done = [need for call in calls if not call.is_url for need in _needed(call)]
 
     assert set() == refused(policy_of("TaskPolicy"), done)
     assert WITHOUT_A_CALL == idle(policy_of("TaskPolicy"), done)
+
+    # And a round makes as many requests as it is said to cost.
+    published = [call.parameters for call in calls if call.operation == "Publish"]
+    commands = [one for one in published if one["qos"] == 1 and '"method":"query"' not in str(one)]
+    acknowledged = str([one for one in published if one["qos"] == 0])
+    removed = [call for call in calls if call.operation == "DeleteItem"]
+    asked = round_bill(3, 1)["rule"] - 1  # the new wearer's watch is not asked to train
+    assert asked == len(commands)
+    assert all(command_of(one) in acknowledged for one in commands)
+    assert asked <= len(removed) <= asked + 3 + 3  # and answers to `query`, and one row a device
+
+
+def command_of(published: Mapping[str, Any]) -> str:
+    (identifier,) = re.findall(r'"id\\+":\\+"([0-9a-f]{32})', published["payload"])
+    return str(identifier)
 
 
 WITHOUT_A_CALL = {

@@ -120,9 +120,9 @@ def test_a_late_change_is_scaled_by_its_age() -> None:
 def test_a_device_has_as_long_as_start_was_told() -> None:
     lives: set[float] = set()
 
-    def answer(message: Message) -> RecordDict:
+    def answer(message: Message) -> RecordDict | None:
         lives.add(message.metadata.ttl)
-        return RecordDict(plus(1.0)(message) or {})
+        return plus(1.0)(message)
 
     set_identity(1)
     arrays = ArrayRecord({"w": Array(np.zeros(2, np.float32))})
