@@ -19,7 +19,8 @@ from windflower.adapters.local.worker_process import (
 )
 from windflower.adapters.memory.events import EventList
 from windflower.errors import WorkerDied
-from windflower.flower.app_folder import AppFolder, make_bundle
+from windflower.flower.app_bundle import make_bundle
+from windflower.flower.app_folder import AppFolder
 from windflower.flower.records import from_content, to_content
 from windflower.ports import Done, Job, Worker
 from windflower.wire.content import Content

@@ -15,7 +15,8 @@ from typing import Any
 from windflower.adapters.local.blob_folder import BlobReader
 from windflower.adapters.local.journal import read_journal
 from windflower.errors import ConfigError, WindflowerError
-from windflower.flower.app_folder import AppFolder, unpack_bundle
+from windflower.flower.app_bundle import unpack_bundle
+from windflower.flower.app_folder import AppFolder
 from windflower.flower.execution import execute
 from windflower.gateway.line import LoopLine
 from windflower.gateway.recorded import recorded_desk

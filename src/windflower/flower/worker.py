@@ -22,13 +22,8 @@ from flwr.clientapp import ClientApp
 from windflower.adapters.local.process import end_family
 from windflower.core.identity import node_of, run_integer
 from windflower.errors import AppError, ConfigError, MalformedMessage, WindflowerError
-from windflower.flower.app_folder import (
-    AppFolder,
-    ConfigValue,
-    fuse,
-    parse_config,
-    unpack_bundle,
-)
+from windflower.flower.app_bundle import unpack_bundle
+from windflower.flower.app_folder import AppFolder, ConfigValue, fuse, parse_config
 from windflower.flower.loading import load_component, seed_sources, traceback_of
 from windflower.flower.private import SUPERLINK_NODE, make_message, set_identity
 from windflower.flower.records import from_content, to_content

@@ -28,7 +28,8 @@ from windflower.agent.agent import Agent, AgentSettings, MonotonicClock
 from windflower.core.ledger import RunRecord
 from windflower.core.policy import RoundPolicy
 from windflower.core.retention import OPEN_RUN_BYTES
-from windflower.flower.app_folder import AppFolder, ConfigValue, make_bundle
+from windflower.flower.app_bundle import make_bundle
+from windflower.flower.app_folder import AppFolder, ConfigValue
 from windflower.flower.execution import Outcome, execute
 from windflower.flower.worker import Trainer
 from windflower.gateway.budget import Budget

@@ -27,7 +27,8 @@ from windflower.errors import (
     NotEnoughDevices,
     RunSuspended,
 )
-from windflower.flower.app_folder import AppFolder, make_bundle
+from windflower.flower.app_bundle import make_bundle
+from windflower.flower.app_folder import AppFolder
 from windflower.gateway.line import SocketLine
 from windflower.gateway.request import RunRequest
 from windflower.pipeline.gateways import Gateway, gateway_for

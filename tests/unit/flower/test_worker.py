@@ -12,7 +12,8 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from samples import command
 
-from windflower.flower.app_folder import AppFolder, make_bundle
+from windflower.flower.app_bundle import make_bundle
+from windflower.flower.app_folder import AppFolder
 from windflower.flower.records import from_content, to_content
 from windflower.flower.worker import Trainer
 from windflower.ports import Job
