@@ -25,6 +25,9 @@ class AppFolder:
         name: the project's name.
         server: the ServerApp, as "module:attribute".
         client: the ClientApp, as "module:attribute".
+        requires: the packages that it says it needs, as its pyproject has them.
+        include: what alone goes to devices, as patterns of gitignore; None for all.
+        exclude: what does not.
         config: the run configuration's defaults, nested keys joined by dots.
         prepare: a script that makes data folders for simulated devices, if the app has one.
         policy: what its rounds wait for, `[tool.windflower]` in its pyproject.
@@ -35,6 +38,9 @@ class AppFolder:
     name: str
     server: str
     client: str
+    requires: tuple[str, ...] = ()
+    include: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
     config: Mapping[str, ConfigValue] = field(default_factory=dict)
     prepare: str | None = None
     policy: RoundPolicy = field(default_factory=RoundPolicy)
@@ -64,6 +70,9 @@ class AppFolder:
             name=str(_table(project, "project").get("name") or path.name),
             server=_component(file, components, "serverapp"),
             client=_component(file, components, "clientapp"),
+            requires=_texts(file, _table(project, "project"), "dependencies") or (),
+            include=_texts(file, app, "fab-include"),
+            exclude=_texts(file, app, "fab-exclude") or (),
             config=dict(_flatten(_table(app, "config"))),
             prepare=_table(project, "tool", "windflower", "simulation").get("prepare"),
             policy=make_policy(_table(project, "tool", "windflower"), source=str(file)),
@@ -177,6 +186,16 @@ def _component(file: Path, components: Mapping[str, Any], name: str) -> str:
     if not isinstance(text, str) or text.count(":") != 1:
         raise AppError(f'{file}: [tool.flwr.app.components] lacks {name} = "module:attribute"')
     return text
+
+
+def _texts(file: Path, table: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
+    """Return a list of texts; None where there is none."""
+    texts = table.get(name)
+    if texts is None:
+        return None
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise AppError(f"{file}: {name} takes a list of texts, not {texts!r}")
+    return tuple(texts)
 
 
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, ConfigValue]]:
