@@ -371,6 +371,7 @@ class Job:
         node_config: what the device tells the app about itself, as Flower spells it.
         update: where to write the pack of the answer, where it is too large for a message.
         secret: of this device and run; seeds the random sources where the command has no seed.
+        may_install: whether packages that the app lacks may be installed.
     """
 
     command: Command
@@ -380,6 +381,7 @@ class Job:
     node_config: str
     update: Path
     secret: str
+    may_install: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -66,6 +67,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--alpn", help="what TLS asks for where a port speaks more than MQTT: x-amzn-mqtt-ca")
     add("--heartbeat-rule", help="the rule of AWS IoT that takes heartbeats (Basic Ingest)")
     add("--reply-rule", help="the rule of AWS IoT that takes replies")
+    add("--install-dependencies", action="store_true", help="install packages that an app lacks")
+    help_ = "run only the app whose bundle has this digest (windflower bundle); may be repeated"
+    add("--allow-app", action="append", default=[], type=_digest, help=help_)
     add("--nursery", type=Path, help="fork workers from this nursery instead of spawning them")
     add("--crew", type=int, help="serve so many simulated devices: DEVICE_ID-0000, -0001, ...")
     add("--crew-workers", type=int, default=2, help="how many of a crew work at a time (2)")
@@ -77,6 +81,12 @@ def _interval(text: str) -> float:
     if not 0.01 <= seconds <= 1e9:  # noqa: PLR2004 - what a heartbeat may say
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0.01 on")
     return seconds
+
+
+def _digest(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{12,64}", text):
+        raise argparse.ArgumentTypeError(f"{text} is no digest: 12 to 64 hex digits")
+    return text
 
 
 class Quarters:
@@ -110,6 +120,8 @@ class Quarters:
             node_config=node_config,
             gateway_key=given.gateway_key,
             labels=self._labels,
+            may_install=given.install_dependencies,
+            allowed=tuple(given.allow_app),
         )
         return Agent(
             settings,

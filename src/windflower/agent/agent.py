@@ -52,6 +52,8 @@ class AgentSettings:
         node_config: what it tells the app about itself, `key=value ...` as Flower spells it.
         gateway_key: the only gateway that it obeys, base64; None pins the first that it hears.
         labels: what its owner tells devices apart by.
+        may_install: whether packages that an app lacks may be installed.
+        allowed: digests of the bundles that may run here, or how they begin; empty for all.
         grace_s: for so long work that was cancelled may still end by itself, which keeps the
             worker warm; then it is killed.
     """
@@ -62,6 +64,8 @@ class AgentSettings:
     node_config: str = ""
     gateway_key: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    may_install: bool = False
+    allowed: tuple[str, ...] = ()
     grace_s: float = 2.0
 
 
@@ -268,21 +272,34 @@ class Agent:
         if problem is not None and not self._broken.done():
             self._broken.set_exception(problem)
 
-    def _lacks_room(self, command: Command) -> bool:
-        """Whether a command would fill the disk; then it is answered with that, in time."""
+    def _turns_away(self, command: Command) -> bool:
+        """Whether a command cannot be done here; then it is answered with that, in time."""
+        failure = self._forbids(command) or self._lacks_room(command)
+        if failure is not None:
+            self._put(_Input(lambda now: self._duty.turned_away(command.id, failure, now)))
+        return failure is not None
+
+    def _forbids(self, command: Command) -> Failure | None:
+        allowed, bundle = self._settings.allowed, command.bundle
+        if not allowed or bundle is None or bundle.digest.startswith(allowed):
+            return None
+        reason = f"{self._settings.device} does not run the app {bundle.digest[:12]} (--allow-app)"
+        return Failure(duty.LOAD_FAILED, reason)
+
+    def _lacks_room(self, command: Command) -> Failure | None:
+        """Return a failure where a command would fill the disk."""
         cached = [ref.digest for ref in command.blobs if self._store.blob(ref) is not None]
         need, room = device_needs_bytes(command, cached), self._store.room_bytes()
         if need <= room:
-            return False
+            return None
         reason = (
             f"{self._settings.device} has no room: this needs {need / 1e6:.0f} MB,"
             f" {room / 1e6:.0f} MB are free"
         )
-        self._put(_Input(lambda now: self._duty.has_no_room(command.id, reason, now)))
-        return True
+        return Failure(duty.MESSAGE_UNAVAILABLE, reason)
 
     async def _fetch(self, command: Command, grants: Iterable[Grant]) -> None:
-        if self._lacks_room(command):
+        if self._turns_away(command):
             return
         id_, blobs = command.id, command.blobs
         by_key = {grant.key: grant for grant in grants if grant.method == "GET"}
@@ -327,7 +344,7 @@ class Agent:
     async def _work(self, command: Command) -> None:
         if self._stopping is not None:
             await asyncio.wait([self._stopping])  # the worker is still busy with what was cancelled
-        if self._lacks_room(command):
+        if self._turns_away(command):
             return
         job = await self._make_job(command)
         if job is None:
@@ -367,6 +384,7 @@ class Agent:
             node_config=self._settings.node_config,
             update=self._store.update(command.id),
             secret=await self._secret(command),
+            may_install=self._settings.may_install,
         )
 
     async def _secret(self, command: Command) -> str:

@@ -299,6 +299,18 @@ def end(run: RunArgument, state: StateOption = None, output: FormatOption = Form
 
 
 @app.command()
+def bundle(
+    folder: Annotated[Path, typer.Argument(metavar="APP_DIR", help="A Flower app's folder.")],
+    output: FormatOption = Format.DEFAULT,
+) -> None:
+    """Show what of an app goes to devices, and the digest that a device's owner allows it by."""
+    from windflower.cli.bundle import describe, shown  # noqa: PLC0415
+
+    described = describe(folder)
+    typer.echo(json.dumps(described) if output is Format.JSON else shown(described))
+
+
+@app.command()
 def verify(
     run: RunArgument, state: StateOption = None, output: FormatOption = Format.DEFAULT
 ) -> None:

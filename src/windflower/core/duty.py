@@ -51,6 +51,7 @@ MOVED: Final = 3
 STARTS: Final = 3
 """A command that was begun so often without an end has killed its device: it is given up."""
 
+LOAD_FAILED: Final = 1
 MESSAGE_UNAVAILABLE: Final = 3
 WORKER_CRASHED: Final = 8
 """Flower's error codes (flwr.common.constant.ErrorCode)."""
@@ -233,12 +234,12 @@ class Duty:
             effects += self._answer(task, Failure(MESSAGE_UNAVAILABLE, reason))
         return [*effects, *self._go_on(now)]
 
-    def has_no_room(self, id_: str, reason: str, now: float) -> list[Effect]:
+    def turned_away(self, id_: str, failure: Failure, now: float) -> list[Effect]:
         """Answer with a failure before anything is downloaded or worked on."""
         task = self._tasks.get(id_)
         if task is None or task.stage not in ("fetching", "working"):
             return []
-        refused = self._answer(task, Failure(MESSAGE_UNAVAILABLE, reason))
+        refused = self._answer(task, failure)
         return [*refused, *self._go_on(now)]
 
     def worked(

@@ -209,6 +209,16 @@ class PhaseClosed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceUnfit(Event):
+    """A device lacks what an app asks for: it cannot run it, or it may not do it well."""
+
+    run: str
+    device: str
+    reason: str
+    is_left_out: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoundMeasured(Event):
     """What a strategy made of a round's answers."""
 

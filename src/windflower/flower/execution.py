@@ -18,6 +18,7 @@ from windflower.flower.legacy import run_server_fn
 from windflower.flower.loading import load_component, seed_sources, traceback_of
 from windflower.flower.private import SUPERLINK_NODE, server_fn_of, set_identity
 from windflower.flower.records import to_packing, write_pack
+from windflower.flower.requirements import others
 from windflower.flower.watching import Watcher
 from windflower.gateway.line import RunLine
 from windflower.wire.limits import INLINE_PACK_BYTES
@@ -78,7 +79,12 @@ def execute(
     server: ServerApp = load_component(app.path, app.server, ServerApp)
     outcome = Outcome()
     watcher = Watcher(_reporter(line, run, outcome))
-    grid = FleetGrid(line, run, scratch=scratch, inline_bytes=inline_bytes)
+    grid = FleetGrid(
+        *(line, run),
+        scratch=scratch,
+        inline_bytes=inline_bytes,
+        requires=others(app.requires),
+    )
     context = Context(
         run_id=run_integer(run.run),
         node_id=SUPERLINK_NODE,

@@ -27,11 +27,18 @@ from windflower.core.identity import (
     run_integer,
 )
 from windflower.core.ledger import RunRecord, Settlement
-from windflower.errors import ConfigError, MalformedMessage, RunFailed, WindflowerError
+from windflower.errors import (
+    ConfigError,
+    MalformedMessage,
+    NotEnoughDevices,
+    RunFailed,
+    WindflowerError,
+)
 from windflower.flower.aggregation import Aggregation
 from windflower.flower.checkpoints import Checkpoint, Progress, described, from_pack, to_pack
 from windflower.flower.loading import seed_sources
 from windflower.flower.private import SUPERLINK_NODE, make_message
+from windflower.flower.readiness import Readiness
 from windflower.flower.records import (
     from_content,
     on_a_full_disk_suspended,
@@ -63,6 +70,7 @@ class FleetGrid(Grid):
         run: the run that the app is executed for.
         scratch: where packs are written; on the gateway's file system, which takes them over.
         inline_bytes: a larger pack travels beside the messages.
+        requires: what the app needs that a device may lack.
 
     Attributes:
         stopped: why the run cannot go on, once that is so. An app may swallow what is raised.
@@ -76,12 +84,14 @@ class FleetGrid(Grid):
         *,
         scratch: Path,
         inline_bytes: int = INLINE_PACK_BYTES,
+        requires: Sequence[str] = (),
     ) -> None:
         self.stopped: WindflowerError | None = None
         self._scratch = scratch
         self._inline_bytes = inline_bytes
         self.aggregation = Aggregation(line, run.run, scratch=scratch)
         self._line = line
+        self._readiness = Readiness(line, run, requires)
         self._record = run
         self._run: Any = SimpleNamespace(run_id=run_integer(run.run), run=run.run)
         self._waits_since: float | None = None
@@ -129,8 +139,9 @@ class FleetGrid(Grid):
         with self._lock, self._noticing():
             progress = self._progress
             if threading.current_thread() is self._owner or not progress.rosters:
-                devices = self._line.roster(self._record.run, progress.rosters)
+                there = self._line.roster(self._record.run, progress.rosters)
                 progress.rosters += 1
+                devices = self._readiness.of(there)
                 self._devices = _by_node(devices) | self._devices
                 self._present = sorted(node_of(device) for device in devices)
                 self._check_patience(len(devices))
@@ -144,6 +155,13 @@ class FleetGrid(Grid):
         self._waits_since = self._waits_since or now
         if now - self._waits_since > self._record.policy.wait_devices_s:
             self._waits_since = None
+            if self._readiness.unfit:
+                raise NotEnoughDevices(
+                    f"{online} devices can run {self._record.app}, and it waits for more;"
+                    f" {self._readiness.first_reason}",
+                    have=online,
+                    need=online + 1,
+                )
             self._line.wait_for_devices(online + 1, timeout_s=0)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -364,7 +382,7 @@ class FleetGrid(Grid):
         spared = self._progress.spared
         # A roster of its own, journaled as the app's are: a run that starts again chooses alike.
         present = self._line.roster(self._record.run, -spared)
-        left = set(present) - {c.client for c in commands}
+        left = set(self._readiness.of(present)) - {c.client for c in commands}
         first, metadata = commands[0], self._sent[commands[0].id]
         spares = []
         # By what stays the same when a lenient run asks with other values.

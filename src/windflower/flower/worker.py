@@ -16,7 +16,7 @@ from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any, Final
 
-from flwr.app import Context, Message, Metadata, RecordDict
+from flwr.app import ConfigRecord, Context, Message, Metadata, RecordDict
 from flwr.clientapp import ClientApp
 
 from windflower.adapters.local.process import end_family
@@ -26,10 +26,19 @@ from windflower.flower.app_bundle import unpack_bundle
 from windflower.flower.app_folder import AppFolder, ConfigValue, fuse, parse_config
 from windflower.flower.loading import load_component, seed_sources, traceback_of
 from windflower.flower.private import SUPERLINK_NODE, make_message, set_identity
-from windflower.flower.records import from_content, to_content
+from windflower.flower.records import from_content, to_content, to_packing
+from windflower.flower.requirements import (
+    CHECK,
+    NOTE,
+    OBSTACLE,
+    READINESS,
+    install,
+    missing,
+    unlike,
+)
 from windflower.ports import Done, Job
 from windflower.wire.blobs import BlobRef
-from windflower.wire.content import Content
+from windflower.wire.content import Content, pack_inline
 from windflower.wire.frames import frame, read_frame
 from windflower.wire.messages import Command, Failure
 
@@ -48,46 +57,80 @@ class Trainer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._loaded: tuple[BlobRef | None, AppFolder, ClientApp] | None = None
+        self._app: AppFolder | None = None
+        self._loaded: tuple[BlobRef | None, ClientApp] | None = None
 
     def work(self, job: Job) -> Done:
         """Do one job; whatever the app does wrong is a Failure in the answer."""
         begun = time.monotonic()
         try:
+            if job.command.type == CHECK:
+                return Done(self._readiness(job), None, time.monotonic() - begun)
             app, client = self._load(job)
+            content = from_content(job.command.content, job.pack)
+            context = _context(job, app, _read_state(job.state))
         except AppError as error:
             return _failed(LOAD_FAILED, str(error), begun)
-        try:
-            content = from_content(job.command.content, job.pack)
-            state = _read_state(job.state)
-        except MalformedMessage as error:
-            return _failed(UNREADABLE, f"what arrived cannot be read: {error}", begun)
-        try:
-            context = _context(job, app, state)
         except ConfigError as error:
             return _failed(LOAD_FAILED, f"{job.command.client}: {error}", begun)
-        message = _message(job.command, content)
-        _seed(job)
+        except MalformedMessage as error:
+            return _failed(UNREADABLE, f"what arrived cannot be read: {error}", begun)
+        return _call(job, client, content, context, begun)
+
+    def _readiness(self, job: Job) -> Content:
+        """Return whether the app can run, which is found out by loading it."""
+        obstacle = note = ""
         try:
-            answer = client(message, context)
-            if not answer.has_content():
-                return _failed(answer.error.code, str(answer.error.reason), begun)
-            result = to_content(answer.content, job.update)
-            kept = _write_state(context.state)
-        except Exception as error:  # noqa: BLE001 - the app is anybody's code, and may raise anything
-            return _failed(APP_RAISED, traceback_of(error), begun)
-        return Done(result, kept, time.monotonic() - begun)
+            app, _ = self._load(job)
+            lacking = missing(app.requires)
+            note = "; ".join(
+                [*([_not_installed(lacking)] if lacking else []), *unlike(app.requires)]
+            )
+        except AppError as error:
+            obstacle = str(error)
+        said = ConfigRecord({OBSTACLE: obstacle, NOTE: note})
+        return pack_inline(to_packing(RecordDict({READINESS: said})))
 
     def _load(self, job: Job) -> tuple[AppFolder, ClientApp]:
-        if self._loaded is None:
+        if self._app is None:
             unpack_bundle(job.bundle, self._folder)
-            app = AppFolder.read(self._folder)
-            client = load_component(self._folder, app.client, ClientApp)
-            self._loaded = (job.command.bundle, app, client)
-        loaded, app, client = self._loaded
+            self._app = AppFolder.read(self._folder)
+        app = self._app
+        if self._loaded is None:
+            lacking = missing(app.requires)
+            if lacking and job.may_install:
+                install(lacking)
+                lacking = missing(app.requires)
+            try:
+                client = load_component(self._folder, app.client, ClientApp)
+            except AppError as error:
+                if lacking and isinstance(error.__cause__, ImportError):
+                    raise AppError(_not_installed(lacking)) from error
+                raise
+            self._loaded = (job.command.bundle, client)
+        loaded, client = self._loaded
         if loaded != job.command.bundle:
             raise AppError("one worker process holds one app")
         return app, client
+
+
+def _call(job: Job, client: ClientApp, content: RecordDict, context: Context, begun: float) -> Done:
+    """Call the app, which may raise anything."""
+    message = _message(job.command, content)
+    _seed(job)
+    try:
+        answer = client(message, context)
+        if not answer.has_content():
+            return _failed(answer.error.code, str(answer.error.reason), begun)
+        result = to_content(answer.content, job.update)
+        kept = _write_state(context.state)
+    except Exception as error:  # noqa: BLE001 - the app is anybody's code, and may raise anything
+        return _failed(APP_RAISED, traceback_of(error), begun)
+    return Done(result, kept, time.monotonic() - begun)
+
+
+def _not_installed(lacking: list[str]) -> str:
+    return f"{', '.join(lacking)} not installed"
 
 
 def _context(job: Job, app: AppFolder, state: RecordDict) -> Context:
@@ -193,6 +236,7 @@ def job_from_json(fields: dict[str, Any]) -> Job:
         node_config=fields["node_config"],
         update=Path(fields["update"]),
         secret=fields["secret"],
+        may_install=fields["may_install"],
     )
 
 

@@ -51,6 +51,10 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one
         case "round-measured":
             numbers = ", ".join(f"{k} {v:.4g}" for k, v in line["metrics"].items())
             return f"round {line['round']}, {line['stage']}: {numbers}" if numbers else ""
+        case "device-unfit" if line["is_left_out"]:
+            return f"{line['device']} is left out: {line['reason']}"
+        case "device-unfit":
+            return f"{line['device']}: {line['reason']}"
         case "reply-failed":
             return f"{line['device']} failed: {line['reason']}"
         case "reply-missing":

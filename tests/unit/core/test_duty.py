@@ -187,7 +187,7 @@ def test_waiting_has_no_end_after_which_it_breaks() -> None:
 def test_a_command_for_which_there_is_no_room_is_answered_before_anything_is_fetched() -> None:
     asked, device = replace(command(), content=LARGE), duty()
     device.ordered(asked, (Grant("GET", PACK.key, "http://x/", 1, 60.0),), 0.0)
-    effects = device.has_no_room(asked.id, "d1 has no room", 1.0)
+    effects = device.turned_away(asked.id, Failure(3, "d1 has no room"), 1.0)
 
     kept, published = of_kind(effects, KeepReply, Publish)
     assert isinstance(kept, KeepReply)
