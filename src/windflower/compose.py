@@ -35,6 +35,7 @@ from windflower.gateway.fleet import Fleet, FleetPorts, SystemClock
 from windflower.gateway.housekeeping import Housekeeping
 from windflower.gateway.line import SocketLine
 from windflower.gateway.line_server import LineServer
+from windflower.gateway.models import Models
 from windflower.ports import Blobs, Commands, Intake, Journal
 from windflower.settings import Settings
 from windflower.wire.limits import INLINE_PACK_BYTES
@@ -104,8 +105,8 @@ class RunningGateway:
         feed: its events.
         broker: the broker's address, for people.
         broker_name: mosquitto or iotcore where it is our own, else "external", or "aws".
-        keeping: keeps our own broker alive; ends only if that cannot be done.
-        cleaning: cleans up now and then; ends only if that cannot be done.
+        serving: keeps our own broker alive, cleans up, sends published models; each ends only if
+            that cannot be done.
     """
 
     fleet: Fleet
@@ -113,8 +114,7 @@ class RunningGateway:
     feed: Feed
     broker: str
     broker_name: str
-    keeping: asyncio.Task[None] | None
-    cleaning: asyncio.Task[None]
+    serving: list[asyncio.Task[None]]
 
 
 @asynccontextmanager
@@ -266,17 +266,17 @@ async def _gateway(
     fleet = Fleet(ports, signer=signer, feed=feed, broker=world.broker)
     budget = Budget(int(settings.resume_gb * (1 << 30)), journal=journal, blobs=blobs, feed=feed)
     desk = Desk(fleet, journal=journal, blobs=blobs, clock=clock, feed=feed, budget=budget)
-    server = LineServer(desk, feed, state.socket)
+    models = Models(desk, fleet, journal=journal, blobs=blobs, clock=clock, feed=feed)
+    server = LineServer(desk, models, feed, state.socket)
     housekeeping = Housekeeping(
-        desk,
+        *(desk, models),
         journal=journal,
         blobs=blobs,
         clock=clock,
         feed=feed,
         retention=Retention(settings.keep_days, int(settings.keep_gb * (1 << 30))),
     )
-    keeping: asyncio.Task[None] | None = None
-    cleaning: asyncio.Task[None] | None = None
+    serving: list[asyncio.Task[None]] = []
     try:
         memory = await fleet.start()
         desk.restore(memory.runs, memory.last_number)
@@ -286,30 +286,28 @@ async def _gateway(
             world.access.save(state.access)
         card = _card(state.socket, world, signer.public_key, private=settings.private)
         write_durably(state.card, card)
-        keeping = _keep(world, feed)
-        cleaning = asyncio.create_task(housekeeping.run())
-        yield RunningGateway(fleet, desk, feed, world.broker, world.broker_name, keeping, cleaning)
+        if world.own is not None:
+            serving.append(_keep(world.own, world.broker, feed))
+        serving += [asyncio.create_task(job.run()) for job in (housekeeping, models)]
+        yield RunningGateway(fleet, desk, feed, world.broker, world.broker_name, serving)
     finally:
         state.card.unlink(missing_ok=True)
         state.access.unlink(missing_ok=True)
-        ending = [task for task in (keeping, cleaning) if task is not None]
-        for task in ending:
+        for task in serving:
             task.cancel()
-        await asyncio.gather(*ending, return_exceptions=True)
+        await asyncio.gather(*serving, return_exceptions=True)
         await server.stop()
         await fleet.stop()
         events.close()
 
 
-def _keep(world: _World, feed: Feed) -> asyncio.Task[None] | None:
+def _keep(own: LocalBroker, broker: str, feed: Feed) -> asyncio.Task[None]:
     """Start our own broker again whenever it dies."""
-    if world.own is None:
-        return None
 
     def started(pid: int) -> None:
-        feed.report(BrokerStarted(broker=world.broker, pid=pid))
+        feed.report(BrokerStarted(broker=broker, pid=pid))
 
-    return asyncio.create_task(world.own.keep(started))
+    return asyncio.create_task(own.keep(started))
 
 
 async def _open_endpoint(
@@ -386,10 +384,9 @@ async def serve_until(gateway: RunningGateway, stop: asyncio.Event) -> None:
     """Serve until told to stop; raises what ended the gateway if it was something else."""
     failed = asyncio.create_task(gateway.fleet.failed())
     stopped = asyncio.create_task(stop.wait())
-    others = [task for task in (gateway.keeping, gateway.cleaning) if task is not None]
-    await asyncio.wait([failed, stopped, *others], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([failed, stopped, *gateway.serving], return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
-    for task in others:
+    for task in gateway.serving:
         if task.done():
             task.result()
     if failed.done():

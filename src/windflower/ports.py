@@ -334,6 +334,38 @@ class Store(Protocol):
         ...
 
 
+class Models(Protocol):
+    """The models that a fleet's owner has published to this device."""
+
+    def current(self) -> str | None:
+        """Return the digest of the model in use."""
+        ...
+
+    def holds(self, digest: str) -> bool:
+        """Return whether a model is here."""
+        ...
+
+    def file(self) -> Path | None:
+        """Return the model in use as a file that numpy reads."""
+        ...
+
+    def pack(self) -> tuple[Path, BlobRef] | None:
+        """Return the model in use as it came."""
+        ...
+
+    async def put(self, ref: BlobRef, pack: Path | None) -> None:
+        """Use a model from now on; durable on return, and nothing is between the old and the new.
+
+        Args:
+            ref: which.
+            pack: its bytes, verified; None where it is here already.
+
+        Raises:
+            MalformedMessage: this is no pack of arrays.
+        """
+        ...
+
+
 class Transfers(Protocol):
     """Moves bytes by grants."""
 
@@ -371,6 +403,7 @@ class Job:
         node_config: what the device tells the app about itself, as Flower spells it.
         update: where to write the pack of the answer, where it is too large for a message.
         secret: of this device and run; seeds the random sources where the command has no seed.
+        model: the model that was published to this device, as a file that numpy reads.
         may_install: whether packages that the app lacks may be installed.
     """
 
@@ -381,6 +414,7 @@ class Job:
     node_config: str
     update: Path
     secret: str
+    model: Path | None = None
     may_install: bool = False
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from samples import command, content
 
+from windflower.adapters.local.model_shelf import FolderShelf
 from windflower.adapters.memory.blobs import MemoryBlobs, MemoryTransfers
 from windflower.adapters.memory.events import EventList
 from windflower.adapters.memory.fleet import MemoryFleetLink
@@ -47,6 +48,7 @@ async def test_the_command_after_a_cancelled_one_is_answered(
         link=link.device("d1"),
         store=MemoryStore(tmp_path),
         worker=worker,
+        models=FolderShelf(tmp_path / "models"),
         transfers=MemoryTransfers(MemoryBlobs(tmp_path)),
         events=EventList(),
         clock=MonotonicClock(),

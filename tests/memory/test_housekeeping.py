@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from samples import RUN, RUN_RECORD, TERMS, command
 
@@ -16,6 +17,7 @@ from windflower.gateway.desk import Desk
 from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet, FleetPorts
 from windflower.gateway.housekeeping import Housekeeping
+from windflower.gateway.models import Models
 from windflower.wire.sealing import Signer
 
 
@@ -43,9 +45,9 @@ async def test_runs_are_forgotten_after_their_days_and_open_ones_ended(tmp_path:
     desk = Desk(fleet, journal=journal, blobs=blobs, clock=clock, feed=feed)
     memory = await fleet.start()
     desk.restore(memory.runs, memory.last_number)
-    keeper = Housekeeping(
-        desk, journal=journal, blobs=blobs, clock=clock, feed=feed, retention=Retention(days=30)
-    )
+    world: dict[str, Any] = {"journal": journal, "blobs": blobs, "clock": clock, "feed": feed}
+    models = Models(desk, fleet, **world)
+    keeper = Housekeeping(desk, models, **world, retention=Retention(days=30))
     await keeper.clean()
     clock.time += 2 * DAY_S
     await keeper.clean()

@@ -24,6 +24,7 @@ from windflower.adapters.local.device_store import DeviceStores
 from windflower.adapters.local.event_file import EventStream
 from windflower.adapters.local.files import make_private
 from windflower.adapters.local.http_transfers import HttpTransfers
+from windflower.adapters.local.model_shelf import FolderShelf
 from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.process import allow_many_descriptors
 from windflower.adapters.local.signals import stop_on_signal
@@ -128,6 +129,7 @@ class Quarters:
             link=MqttDeviceLink(address, last_will=will, topics=self._topics, ingest=self._ingest),
             store=self._stores.of(device),
             worker=worker,
+            models=FolderShelf(self._state / "models" / file_name(device)),
             transfers=self._transfers,
             events=self._events,
             clock=MonotonicClock(),
@@ -231,12 +233,15 @@ def _check_node_config(text: str) -> None:
         raise ConfigError(f"--node-config {text}: write key=value ...", key="node-config")
 
 
+def file_name(device: str) -> str:
+    """Return a device's id as the name of a file: what is not plain in it is a number."""
+    return "".join(c if c.isalnum() or c in "-_" else f"%{ord(c):02x}" for c in device)
+
+
 def _default_state(device: str) -> Path:
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     base = os.environ.get("WINDFLOWER_STATE") or Path(home) / "windflower"
-    # The id is not a path: what is not plain in it is written as a number.
-    name = "".join(c if c.isalnum() or c in "-_" else f"%{ord(c):02x}" for c in device)
-    return Path(base) / "devices" / name
+    return Path(base) / "devices" / file_name(device)
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
@@ -29,13 +30,15 @@ from windflower.ports import (
     Link,
     LinkDown,
     LinkUp,
+    Models,
     Received,
     Store,
     Transfers,
     Worker,
 )
 from windflower.wire.blobs import BlobRef, Grant
-from windflower.wire.messages import Command, Control, Envelope, Failure
+from windflower.wire.content import Content
+from windflower.wire.messages import NOTHING, Command, Control, Envelope, Failure
 
 _ENDING: Final = (device_effects.Forget, device_effects.Drop, device_effects.ForgetBelow)
 """After these, blobs may be in the cache that nothing needs."""
@@ -85,6 +88,7 @@ class Agent:
         link: the way to the gateway.
         store: what it must not forget.
         worker: holds the user's ClientApp.
+        models: those that were published to this device.
         transfers: moves blobs.
         events: where it says what happens.
         clock: never goes back.
@@ -97,6 +101,7 @@ class Agent:
         link: Link,
         store: Store,
         worker: Worker,
+        models: Models,
         transfers: Transfers,
         events: Events,
         clock: Clock,
@@ -106,6 +111,7 @@ class Agent:
         self._link = link
         self._store = store
         self._worker = worker
+        self._models = models
         self._transfers = transfers
         self._events = events
         self._clock = clock
@@ -301,7 +307,7 @@ class Agent:
     async def _fetch(self, command: Command, grants: Iterable[Grant]) -> None:
         if self._turns_away(command):
             return
-        id_, blobs = command.id, command.blobs
+        id_, blobs = command.id, self._wanted(command)
         by_key = {grant.key: grant for grant in grants if grant.method == "GET"}
         problem: FetchProblem | None = None
         async with self._fetching:  # two downloads of one blob would write into one file
@@ -312,6 +318,11 @@ class Agent:
             self._put(_Input(lambda now: self._duty.fetched(id_, now)))
         else:
             self._put(_Input(lambda now: self._duty.fetch_failed(id_, problem, now)))
+
+    def _wanted(self, command: Command) -> tuple[BlobRef, ...]:
+        """Return what has to be here before work begins; a model may be on the shelf already."""
+        is_model = command.method == "set_parameters"
+        return tuple(r for r in command.blobs if not (is_model and self._models.holds(r.digest)))
 
     async def _fetch_one(self, ref: BlobRef, grant: Grant | None) -> FetchProblem | None:
         if grant is None:
@@ -346,12 +357,7 @@ class Agent:
             await asyncio.wait([self._stopping])  # the worker is still busy with what was cancelled
         if self._turns_away(command):
             return
-        job = await self._make_job(command)
-        if job is None:
-            reason = f"{self._settings.device} lost a downloaded blob from its cache"
-            done = Done(Failure(duty.MESSAGE_UNAVAILABLE, reason), None, 0.0)
-        else:
-            done = await self._done(job)
+        done = await self._result(command)
         self._put(
             _Input(
                 lambda now: self._duty.worked(
@@ -361,12 +367,46 @@ class Agent:
             )
         )
 
-    async def _done(self, job: Job) -> Done:
+    async def _result(self, command: Command) -> Done:
+        """Do what a command asks for: what is about the device's model asks no app."""
+        if command.method == "set_parameters":
+            return await self._take_model(command)
+        if command.method == "get_parameters" and command.bundle is None:
+            return await self._show_model(command)
+        job = await self._make_job(command)
+        if job is None:
+            return self._failed("lost a downloaded blob from its cache")
         try:
             return await self._worker.work(job)
         except WorkerDied as error:
             reason = f"{self._settings.device}: {error}"
             return Done(Failure(duty.WORKER_CRASHED, reason), None, 0.0)
+
+    async def _take_model(self, command: Command) -> Done:
+        ref = command.content.pack
+        if ref is None or command.content.inline is not None:
+            return self._failed("was sent a model that is no blob")
+        path = None if self._models.holds(ref.digest) else self._store.blob(ref)
+        if path is None and not self._models.holds(ref.digest):
+            return self._failed("lost a downloaded model from its cache")
+        try:
+            await self._models.put(ref, path)
+        except MalformedMessage as error:
+            return self._failed(f"was sent what is no model: {error}")
+        return Done(NOTHING, None, 0.0)
+
+    async def _show_model(self, command: Command) -> Done:
+        kept = self._models.pack()
+        if kept is None:
+            return self._failed("has no model: none was published to it")
+        path, ref = kept
+        update = self._store.update(command.id)
+        await asyncio.to_thread(shutil.copyfile, path, update)
+        return Done(Content((("arrays", None),), ref), None, 0.0)
+
+    def _failed(self, what: str) -> Done:
+        failure = Failure(duty.MESSAGE_UNAVAILABLE, f"{self._settings.device} {what}")
+        return Done(failure, None, 0.0)
 
     async def _make_job(self, command: Command) -> Job | None:
         paths = [self._store.blob(ref) for ref in command.blobs]
@@ -382,6 +422,7 @@ class Agent:
             pack=pack,
             state=await self._store.state(command.run),
             node_config=self._settings.node_config,
+            model=self._models.file(),
             update=self._store.update(command.id),
             secret=await self._secret(command),
             may_install=self._settings.may_install,
@@ -412,6 +453,7 @@ class Agent:
             boot=self._boot,
             interval_s=self._settings.interval_s,
             labels=self._settings.labels,
+            model=self._models.current(),
         ).to_bytes()
 
     def _note(self, event: Event) -> None:

@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 devices_app = typer.Typer(help="The fleet's devices.", no_args_is_help=True)
 app.add_typer(devices_app, name="devices")
+models_app = typer.Typer(help="The model that the fleet is to have.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
 app.add_typer(aws_app, name="aws")
 
 
@@ -190,6 +192,9 @@ def run_app(
     lenient: Annotated[  # noqa: FBT002
         bool, typer.Option(help="With --resume: accept other values in phases that are closed.")
     ] = False,
+    publish: Annotated[  # noqa: FBT002
+        bool, typer.Option(help="Give the model to the fleet when the run ended well.")
+    ] = False,
     events: Annotated[  # noqa: FBT002
         bool, typer.Option(help="Write every event to standard error, one JSON line each.")
     ] = False,
@@ -227,6 +232,7 @@ def run_app(
         broker=settings.broker,
         resume=resume,
         is_lenient=lenient,
+        publishes=publish,
     )
     _finish(show_run(request, is_json=output is Format.JSON, has_events=events), output)
 
@@ -270,6 +276,51 @@ def list_devices(
     from windflower.settings import load_settings  # noqa: PLC0415
 
     show_devices(load_settings(state=state).state, limit=limit, is_json=output is Format.JSON)
+
+
+@models_app.command("publish")
+def publish_model(
+    run: RunArgument, state: StateOption = None, output: FormatOption = Format.DEFAULT
+) -> None:
+    """Give a run's model to the fleet; a device that sleeps is sent it when it wakes."""
+    from windflower.cli.models import publish  # noqa: PLC0415
+
+    _finish(publish(_state(state), run, is_json=output is Format.JSON), output)
+
+
+@models_app.command("rollback")
+def roll_back_model(
+    to: Annotated[
+        str | None, typer.Argument(metavar="[PUBLICATION]", help="As `models ls` shows it.")
+    ] = None,
+    state: StateOption = None,
+    output: FormatOption = Format.DEFAULT,
+) -> None:
+    """Give an earlier model to the fleet again: the one before, or the one that is named."""
+    from windflower.cli.models import rollback  # noqa: PLC0415
+
+    _finish(rollback(_state(state), to, is_json=output is Format.JSON), output)
+
+
+@models_app.command("ls")
+def list_models(state: StateOption = None, output: FormatOption = Format.DEFAULT) -> None:
+    """List published models, the one to have first, and who has which."""
+    from windflower.cli.models import show_models  # noqa: PLC0415
+
+    _finish(show_models(_state(state), is_json=output is Format.JSON), output)
+
+
+@models_app.command("fetch")
+def fetch_model(
+    device: Annotated[str, typer.Argument(metavar="DEVICE_ID", help="The device.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The file, an .npz.")] = None,
+    state: StateOption = None,
+    output: FormatOption = Format.DEFAULT,
+) -> None:
+    """Fetch the model that a device uses."""
+    from windflower.cli.models import fetch  # noqa: PLC0415
+
+    _finish(fetch(_state(state), device, out, is_json=output is Format.JSON), output)
 
 
 @app.command("runs")

@@ -476,6 +476,7 @@ def heartbeat_of(
     boot: str,
     interval_s: float,
     labels: dict[str, str],
+    model: str | None = None,
 ) -> Heartbeat:
     """Fill in what the core does not know."""
     return Heartbeat(
@@ -490,6 +491,7 @@ def heartbeat_of(
         need=beat.need,
         floor=beat.floor,
         labels=labels,
+        model=model,
     )
 
 

@@ -219,6 +219,23 @@ class DeviceUnfit(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPublished(Event):
+    """A model is now the one that the fleet is to have."""
+
+    run: str
+    model: str
+    of: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTaken(Event):
+    """A device uses the model that it was sent."""
+
+    device: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoundMeasured(Event):
     """What a strategy made of a round's answers."""
 

@@ -34,6 +34,7 @@ class RunRecord:
         crew: what simulated devices are called.
         state: open until it ended; an open run whose process is gone can be resumed.
         result: what it came to, once it ended.
+        publishes: the run whose model this gives to the fleet; empty for runs of apps.
         created_at: Unix seconds.
         ended_at: Unix seconds, 0 while it is open.
         is_forgotten: whether what it rested on was cleaned up, so that it cannot be verified.
@@ -59,6 +60,7 @@ class RunRecord:
     ended_at: float = 0.0
     is_forgotten: bool = False
     is_resumable: bool = True
+    publishes: str = ""
     result: dict[str, object] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
@@ -83,6 +85,7 @@ class RunRecord:
             "ended_at": self.ended_at,
             "is_forgotten": self.is_forgotten,
             "is_resumable": self.is_resumable,
+            "publishes": self.publishes,
             "result": self.result,
         }
 

@@ -33,6 +33,7 @@ class Presence:
         overdue_at: when it counts as offline unless it is heard before.
         is_online: whether it counts as online.
         labels: what its owner tells devices apart by.
+        model: digest of the published model that it uses, None where it has none.
     """
 
     device: str
@@ -42,6 +43,7 @@ class Presence:
     overdue_at: float
     is_online: bool
     labels: dict[str, str]
+    model: str | None = None
 
 
 @dataclass(slots=True)
@@ -101,6 +103,7 @@ class Roster:
             overdue_at=now + MISSED_BEATS * heartbeat.interval_s,
             is_online=True,
             labels=heartbeat.labels,
+            model=heartbeat.model,
         )
         if before is not None and before.is_online:
             return []

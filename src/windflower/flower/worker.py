@@ -137,6 +137,8 @@ def _context(job: Job, app: AppFolder, state: RecordDict) -> Context:
     command = job.command
     given = {key: value for key, value in command.config.items if not isinstance(value, tuple)}
     node_config: dict[str, ConfigValue] = {"device-id": command.client}
+    if job.model is not None:
+        node_config["model-file"] = str(job.model)
     return Context(
         run_id=run_integer(command.run),
         node_id=node_of(command.client),
@@ -236,6 +238,7 @@ def job_from_json(fields: dict[str, Any]) -> Job:
         node_config=fields["node_config"],
         update=Path(fields["update"]),
         secret=fields["secret"],
+        model=Path(fields["model"]) if fields["model"] else None,
         may_install=fields["may_install"],
     )
 

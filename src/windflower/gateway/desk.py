@@ -121,9 +121,8 @@ class Desk:
         known = [r for r in self._runs.values() if request.request and r.request == request.request]
         if known:
             return await self.resume_run(known[0].run)
-        self._last_number += 1
         record = request.to_record(
-            number=self._last_number, epoch=self._fleet.epoch, at=self._clock.now()
+            number=self.draw_number(), epoch=self._fleet.epoch, at=self._clock.now()
         )
         # At once: were a later number opened first, its floor would end this run on devices.
         self._fleet.open_run(record.run, number=record.number, epoch=record.epoch)
@@ -237,6 +236,22 @@ class Desk:
         self._budget.forget(run)
         seconds = round(now - record.created_at, 3)
         self._feed.report(RunEnded(run=run, success=success, reason=reason, seconds=seconds))
+
+    # ----------------------------------------------------------------------- publications
+
+    def runs(self) -> list[RunRecord]:
+        """Return what is known of all runs, publications among them."""
+        return list(self._runs.values())
+
+    def draw_number(self) -> int:
+        """Return a number that no run has; what it is for is to be opened at once."""
+        self._last_number += 1
+        return self._last_number
+
+    async def keep(self, record: RunRecord) -> None:
+        """Write a publication down."""
+        self._runs[record.run] = record
+        await self._journal.record([record], at=self._clock.now())
 
     async def tally(self, run: str) -> Tally:
         """Count how the exchanges of a run have ended until now."""

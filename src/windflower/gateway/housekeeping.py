@@ -8,6 +8,7 @@ from windflower.core.ledger import ForgetRecord
 from windflower.core.retention import DAY_S, ORPHANED_S, Retention, outlived
 from windflower.gateway.desk import Desk
 from windflower.gateway.feed import Feed
+from windflower.gateway.models import Models
 from windflower.ports import Blobs, Clock, Journal
 
 EVERY_S: Final = 3600.0
@@ -18,6 +19,7 @@ class Housekeeping:
 
     Args:
         desk: knows which runs are executed.
+        models: knows which publications are to stay.
         journal: what is kept of runs.
         blobs: what runs rest on.
         clock: Unix time.
@@ -28,6 +30,7 @@ class Housekeeping:
     def __init__(
         self,
         desk: Desk,
+        models: Models,
         *,
         journal: Journal,
         blobs: Blobs,
@@ -36,6 +39,7 @@ class Housekeeping:
         retention: Retention,
     ) -> None:
         self._desk = desk
+        self._models = models
         self._journal = journal
         self._blobs = blobs
         self._clock = clock
@@ -52,7 +56,8 @@ class Housekeeping:
         """Clean up once; what an exchange that is open needs stays."""
         await self._end_abandoned()
         now = self._clock.now()
-        past = await self._journal.past()
+        kept = self._models.kept()
+        past = [run for run in await self._journal.past() if run.run not in kept]
         for run in outlived(past, self._retention, now=now):
             await self._journal.record([ForgetRecord(run)], at=now)
             self._desk.forget(run)

@@ -321,6 +321,19 @@ class SocketLine:
         """See `Desk.tally`."""
         return Tally(**self._call("tally", {"run": run}))
 
+    def publish(self, run: str, path: Path, ref: BlobRef) -> RunRecord:
+        """See `Models.publish`."""
+        given = {"run": run, "path": str(path), "ref": ref.to_json()}
+        return RunRecord.from_json(self._call("publish", given, wait_s=None))
+
+    def rollback(self, publication: str | None) -> RunRecord:
+        """See `Models.rollback`."""
+        return RunRecord.from_json(self._call("rollback", {"publication": publication}))
+
+    def publications(self) -> list[RunRecord]:
+        """See `Models.publications`."""
+        return [RunRecord.from_json(value) for value in self._call("publications", {})]
+
     def wait_for_devices(self, need: int, *, timeout_s: float) -> int:
         """See `Desk.wait_for_devices`."""
         given = {"need": need, "timeout_s": timeout_s}

@@ -19,6 +19,7 @@ from windflower.gateway.line_json import (
     settlement_to_json,
     values_from_json,
 )
+from windflower.gateway.models import Models
 from windflower.gateway.request import RunRequest
 from windflower.wire.blobs import BlobRef
 from windflower.wire.frames import PREFIX_BYTES, frame, frame_length
@@ -38,12 +39,14 @@ class LineServer:
 
     Args:
         desk: who answers.
+        models: answers what is about published models.
         feed: what watchers are shown.
         path: the socket; its folder must exist.
     """
 
-    def __init__(self, desk: Desk, feed: Feed, path: Path) -> None:
+    def __init__(self, desk: Desk, models: Models, feed: Feed, path: Path) -> None:
         self._desk = desk
+        self._models = models
         self._feed = feed
         self._path = path
         self._server: asyncio.Server | None = None
@@ -71,6 +74,9 @@ class LineServer:
             "tally": self._tally,
             "is_executed": self._is_executed,
             "run": self._run,
+            "publish": self._publish,
+            "rollback": self._rollback,
+            "publications": self._publications,
         }
 
     async def start(self) -> None:
@@ -190,6 +196,17 @@ class LineServer:
 
     async def _run(self, given: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON is any
         return self._desk.run(given["run"]).to_json()
+
+    async def _publish(self, given: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON is any
+        ref = BlobRef.from_json(given["ref"])
+        return (await self._models.publish(given["run"], Path(given["path"]), ref)).to_json()
+
+    async def _rollback(self, given: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON is any
+        return (await self._models.rollback(given["publication"])).to_json()
+
+    async def _publications(self, given: dict[str, Any]) -> list[Any]:
+        del given
+        return [record.to_json() for record in self._models.publications()]
 
     async def _is_executed(self, given: dict[str, Any]) -> bool:
         return self._desk.is_executed(given["run"])

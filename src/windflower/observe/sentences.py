@@ -51,6 +51,10 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one
         case "round-measured":
             numbers = ", ".join(f"{k} {v:.4g}" for k, v in line["metrics"].items())
             return f"round {line['round']}, {line['stage']}: {numbers}" if numbers else ""
+        case "model-published":
+            return f"the model of run {line['of']} is published as {line['run']}"
+        case "model-taken":
+            return f"{line['device']} uses the model {line['model'][:12]}"
         case "device-unfit" if line["is_left_out"]:
             return f"{line['device']} is left out: {line['reason']}"
         case "device-unfit":

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from windflower.adapters.local.model_shelf import FolderShelf
 from windflower.adapters.memory.blobs import MemoryBlobs, MemoryTransfers
 from windflower.adapters.memory.events import EventList
 from windflower.adapters.memory.fleet import MemoryFleetLink, Shape
@@ -157,6 +158,7 @@ async def _devices(
             link=link.device(device),
             store=MemoryStore(folder / f"device-{number}"),
             worker=request.around(device, InlineWorker(_aside(trainer), turn)),
+            models=FolderShelf(folder / f"models-{number}"),
             transfers=MemoryTransfers(blobs),
             events=EventList(),
             clock=MonotonicClock(),

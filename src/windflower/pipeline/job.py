@@ -32,6 +32,7 @@ from windflower.flower.app_folder import AppFolder
 from windflower.gateway.line import SocketLine
 from windflower.gateway.request import RunRequest
 from windflower.pipeline.gateways import Gateway, gateway_for
+from windflower.pipeline.publication import publish
 from windflower.pipeline.simulated import (
     Show,
     Simulation,
@@ -84,6 +85,7 @@ class JobRequest:
         is_lenient: whether a resumed run may ask with other values in phases that are closed.
         environment: what else the gateway finds in its environment, where it is started here.
         access: how simulated devices get in; None takes the gateway's own way.
+        publishes: whether its model is given to the fleet where the run ends well.
     """
 
     app: Path
@@ -101,6 +103,7 @@ class JobRequest:
     is_lenient: bool = False
     environment: dict[str, str] = field(default_factory=dict)
     access: Access | None = None
+    publishes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,8 @@ async def run_job(
         job.greet()
         record, app, online = await job.open(stack)
         record, reason, error = await job.keep_going(record, app)
+        if request.publishes and record.state == "done":
+            await publish(gateway.line, request.state, record.run)
         tally: Tally = await job.ask(SocketLine.tally, record.run)
         return JobResult(
             run=record.run,

@@ -26,6 +26,7 @@ from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet, FleetPorts, SystemClock
 from windflower.gateway.line import SocketLine
 from windflower.gateway.line_server import LineServer
+from windflower.gateway.models import Models
 from windflower.gateway.request import RunRequest
 from windflower.wire.blobs import BlobRef
 from windflower.wire.sealing import Signer
@@ -45,7 +46,8 @@ async def server(tmp_path: Path) -> AsyncIterator[LineServer]:
     fleet = Fleet(ports, signer=Signer(bytes(32)), feed=feed, broker="memory")
     await fleet.start()
     desk = Desk(fleet, journal=journal, blobs=blobs, clock=clock, feed=feed)
-    served = LineServer(desk, feed, tmp_path / "line.sock")
+    models = Models(desk, fleet, journal=journal, blobs=blobs, clock=clock, feed=feed)
+    served = LineServer(desk, models, feed, tmp_path / "line.sock")
     await served.start()
     yield served
     await served.stop()

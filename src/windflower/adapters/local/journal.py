@@ -340,7 +340,7 @@ def _settlement(row: tuple[object, ...]) -> Settlement:
 
 
 def _presence(row: tuple[object, ...]) -> Presence:
-    device, heard_at, boot, interval_s, overdue_at, is_online, labels = row
+    device, heard_at, boot, interval_s, overdue_at, is_online, labels, model = row
     return Presence(
         str(device),
         cast("float", heard_at),
@@ -349,4 +349,5 @@ def _presence(row: tuple[object, ...]) -> Presence:
         cast("float", overdue_at),
         bool(is_online),
         json.loads(str(labels)),
+        cast("str | None", model),
     )

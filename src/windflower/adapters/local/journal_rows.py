@@ -102,10 +102,11 @@ CREATE TABLE IF NOT EXISTS presences (
     interval_s REAL NOT NULL,
     overdue_at REAL NOT NULL,
     is_online INTEGER NOT NULL,
-    labels TEXT NOT NULL
+    labels TEXT NOT NULL,
+    model TEXT
 ) WITHOUT ROWID;
 """
-VERSION: Final = 6
+VERSION: Final = 7
 _CHECKPOINT: Final = """
 INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?,
         (SELECT ifnull(max(seq), 0) FROM commands WHERE run = ?))
@@ -233,7 +234,7 @@ def _write_terms(connection: sqlite3.Connection, batch: str, terms: Terms) -> No
 
 def _write_presence(connection: sqlite3.Connection, entry: Presence) -> None:
     connection.execute(
-        "INSERT OR REPLACE INTO presences VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO presences VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             entry.device,
             entry.heard_at,
@@ -242,5 +243,6 @@ def _write_presence(connection: sqlite3.Connection, entry: Presence) -> None:
             entry.overdue_at,
             entry.is_online,
             dumps(entry.labels),
+            entry.model,
         ),
     )

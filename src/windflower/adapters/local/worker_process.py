@@ -226,6 +226,7 @@ def _job_json(job: Job) -> dict[str, Any]:
         "node_config": job.node_config,
         "update": str(job.update),
         "secret": job.secret,
+        "model": str(job.model) if job.model else None,
         "may_install": job.may_install,
     }
 

@@ -1,5 +1,6 @@
 """What a device says of itself."""
 
+import re
 from dataclasses import dataclass, field
 
 from windflower.errors import MalformedMessage
@@ -34,6 +35,7 @@ class Heartbeat:
         floor: below this run number it has forgotten everything.
         speaks: versions of the wire that it understands.
         labels: what the fleet's owner wants to tell devices apart by.
+        model: digest of the published model that it uses; None where it has none.
     """
 
     client: str
@@ -48,6 +50,7 @@ class Heartbeat:
     floor: int = 0
     speaks: tuple[int, ...] = (VERSION,)
     labels: dict[str, str] = field(default_factory=dict)
+    model: str | None = None
 
     @property
     def holds(self) -> tuple[str, ...]:
@@ -75,6 +78,7 @@ class Heartbeat:
                     "floor": self.floor or None,
                     "speaks": self.speaks,
                     "labels": self.labels,
+                    "ext": {"model": self.model} if self.model else None,
                 }
             )
         ).encode()
@@ -98,11 +102,17 @@ class Heartbeat:
             floor=fields.take_or("floor", integer(0, COUNT), 0),
             speaks=fields.take_or("speaks", _speaks, (VERSION,)),
             labels=fields.take_or("labels", check_labels, {}),
+            model=fields.take_or("ext", _model, None),
         )
-        for key in ("progress", "ext"):
-            fields.take_or(key, ignored, None)
+        fields.take_or("progress", ignored, None)
         fields.done()
         return heartbeat
+
+
+def _model(ext: object) -> str | None:
+    """Return the model that `ext` names, if it does: whatever else stands there is skipped."""
+    named = ext.get("model") if isinstance(ext, dict) else None
+    return named if isinstance(named, str) and re.fullmatch("[0-9a-f]{64}", named) else None
 
 
 def check_labels(value: object) -> dict[str, str]:
