@@ -40,7 +40,11 @@ def without_blocks(page: Path) -> str:
 
 
 @every_page
-def test_every_block_of_a_page_is_true(page: Path, programs: Programs, apps: Path) -> None:
+def test_every_block_of_a_page_is_true(
+    page: Path, programs: Programs, apps: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINDFLOWER_STATE", str(programs.folder / "usual-state"))
+    monkeypatch.chdir(ROOT)
     is_run = Page(page).runs()
     if is_run and MOSQUITTO is None:
         pytest.skip("mosquitto is not installed")
