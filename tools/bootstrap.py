@@ -1,7 +1,8 @@
 """Makes `.venv` in seconds, then runs one of the project's commands in it. Standard library only.
 
     python3 tools/bootstrap.py demo      ten watches learn together
-    python3 tools/bootstrap.py test      every test
+    python3 tools/bootstrap.py test      every test, but for the two that follow
+    python3 tools/bootstrap.py test-conformance   Flower's features, each compared with Flower
     python3 tools/bootstrap.py test-heavy   tests that need much disk or many packages
     python3 tools/bootstrap.py check     format, lint, types, the house's floors
     python3 tools/bootstrap.py nightly   the long runs
@@ -37,6 +38,7 @@ def main() -> int:
     commands = {
         "demo": demo,
         "test": test,
+        "test-conformance": test_conformance,
         "test-heavy": test_heavy,
         "check": check,
         "nightly": nightly,
@@ -121,6 +123,13 @@ def test(arguments: list[str]) -> int:
     if (code := check([])) != 0:
         return code
     return call([str(BIN / "python"), "-m", "pytest", "-n", "2", "--dist", "worksteal", *arguments])
+
+
+def test_conformance(arguments: list[str]) -> int:
+    """Run real Flower apps on a real fleet, and compare them with Flower."""
+    ensure_programs(PROGRAMS)
+    spread = ["-n", "2", "--dist", "worksteal"]
+    return call([str(BIN / "python"), "-m", "pytest", *spread, "tests/conformance", *arguments])
 
 
 def test_heavy(arguments: list[str]) -> int:

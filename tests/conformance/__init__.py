@@ -1,0 +1,1 @@
+"""Real Flower apps on a real fleet, compared with Flower itself."""
