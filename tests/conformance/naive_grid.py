@@ -18,6 +18,7 @@ from flwr.app import Context, Error, Message, Metadata, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
+from conformance.fleet import node_config
 from windflower.core.identity import device_seed, node_of
 from windflower.flower.loading import seed_sources
 from windflower.flower.private import make_message
@@ -42,14 +43,12 @@ class NaiveGrid(Grid):
             node_of(device): Context(
                 run_id=1,
                 node_id=node_of(device),
-                node_config={
-                    "device-id": device, "partition-id": i, "num-partitions": len(devices)
-                },
+                node_config={"device-id": device, **node_config(number)},
                 state=RecordDict(),
                 run_config=dict(run_config),
             )
-            for i, device in enumerate(devices)
-        }  # fmt: skip
+            for number, device in enumerate(devices)
+        }
         self._worked: Counter[tuple[int, str]] = Counter()
         self._replies: dict[str, Message] = {}
 
