@@ -159,7 +159,8 @@ def run_app(
         typer.Option(min=0, help="Simulate so many devices (10 where no gateway runs)."),
     ] = None,
     config: Annotated[
-        list[str] | None, typer.Option("-c", "--run-config", help="key=value ... of the app.")
+        list[str] | None,
+        typer.Option("-c", "--run-config", help="key=value ... of the app, or a .toml file."),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Take the so many freshest devices.")

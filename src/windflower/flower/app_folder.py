@@ -80,14 +80,18 @@ class AppFolder:
         )
 
     def override(self, pairs: list[str]) -> dict[str, ConfigValue]:
-        """Read `key=value` overrides of the run configuration, as Flower spells them.
+        """Read overrides of the run configuration, as Flower spells them.
+
+        Args:
+            pairs: each `key=value ...`, or the path of a TOML file.
 
         Raises:
-            ConfigError: not `key=value`, a key that the app does not have, or another type.
+            ConfigError: neither of these, a key that the app does not have, or another type.
         """
         overrides: dict[str, ConfigValue] = {}
         for text in pairs:
-            overrides |= parse_config(text, key="run-config")
+            pairs_of = _read_config if text.endswith(".toml") else parse_config
+            overrides |= pairs_of(text, key="run-config")
         for key, value in overrides.items():
             self._check(key, value)
         return overrides
@@ -116,6 +120,13 @@ def parse_config(text: str, *, key: str) -> dict[str, ConfigValue]:
         raise ConfigError(
             f'{text!r} is not key=value (texts in quotes: name="a b"): {error}', key=key
         ) from error
+
+
+def _read_config(path: str, *, key: str) -> dict[str, ConfigValue]:
+    try:
+        return dict(_flatten(tomllib.loads(Path(path).expanduser().read_text())))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", key=key) from error
 
 
 def make_policy(table: Mapping[str, Any], *, source: str) -> RoundPolicy:

@@ -46,6 +46,16 @@ def test_what_is_no_app_is_said_in_one_line(tmp_path: Path, text: str | None, me
     assert 1 == len(str(caught.value).splitlines())
 
 
+def test_config_may_stand_in_a_file_as_with_flower(tmp_path: Path) -> None:
+    app, file = AppFolder.read(APP), tmp_path / "config.toml"
+    file.write_text("numbers = 7\n")
+
+    assert {"numbers": 7, "fraction": 0.5} == app.override([str(file), "fraction=0.5"])
+    for missing, message in ((tmp_path / "no.toml", "cannot be read"), (APP, "is not key=value")):
+        with pytest.raises(ConfigError, match=message):
+            app.override([str(missing)])
+
+
 def test_config_is_read_as_flower_reads_it() -> None:
     text = """a=1 b=2.5 c=true d="two words" e='x=y' f.g=3"""
     expected = {"a": 1, "b": 2.5, "c": True, "d": "two words", "e": "x=y", "f.g": 3}
