@@ -7,6 +7,7 @@ is what windflower did on the way.
 
 import copy
 import random
+import threading
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,6 +52,7 @@ class NaiveGrid(Grid):
         }
         self._worked: Counter[tuple[int, str]] = Counter()
         self._replies: dict[str, Message] = {}
+        self._turn = threading.Lock()
 
     def set_run(self, run: Any) -> None:  # noqa: ANN401 - Flower's
         """There is one run."""
@@ -87,9 +89,10 @@ class NaiveGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Answer messages."""
+        """Answer messages; from several threads one after another."""
         del timeout
-        return self.pull_messages(list(self.push_messages(messages)))
+        with self._turn:
+            return self.pull_messages(list(self.push_messages(messages)))
 
     def _push(self, message: Message) -> str:
         md = message.metadata

@@ -37,7 +37,8 @@ class RoundPolicy:
         quorum: so many good replies close a phase; None waits for all.
         over_select: ask so many more devices than the app does, as a share, where it asks all of
             them for the same; the first to answer count.
-        min_replies: with fewer good replies a phase does not close, and the run is suspended.
+        min_replies: with fewer good replies a phase does not close, and the run is suspended. A
+            device that is asked alone may fail alone.
         wait_devices_s: for how long a run waits for devices that it lacks.
         wait_for_offline: whether a device that is known to be offline is waited for.
         is_strict: every chosen device is waited for, and none of the above applies.
@@ -64,7 +65,8 @@ class RoundPolicy:
         quorum = None if self.quorum is None else max(_of(self.quorum, asked), 1)
         if quorum is None and self.over_select > 0:
             quorum = asked
-        minimum = _of(self.min_replies, asked)
+        # Apps of the old kind ask each device alone: then one that fails is theirs to count.
+        minimum = _of(self.min_replies, asked) if asked > 1 else 0
         return Terms(
             deadline=now + min(patience_s, self.deadline_s or math.inf),
             waits_for_offline=self.wait_for_offline,

@@ -112,7 +112,7 @@ def execute(
     return outcome
 
 
-def _call(server: ServerApp, grid: Grid, context: Context) -> ArrayRecord | None:
+def _call(server: ServerApp, grid: FleetGrid, context: Context) -> ArrayRecord | None:
     """Call the app; a legacy one goes through a loop that keeps the order of replies."""
     server_fn = server_fn_of(server)
     components = server_fn(context) if server_fn is not None else None
@@ -121,7 +121,7 @@ def _call(server: ServerApp, grid: Grid, context: Context) -> ArrayRecord | None
         return None
     arrays: list[ArrayRecord | None] = []
 
-    def main(grid: Grid, context: Context) -> None:
+    def main(_: Grid, context: Context) -> None:
         arrays.append(run_server_fn(components, grid, context))
 
     ServerApp.main(server)(main)

@@ -74,6 +74,8 @@ class FleetGrid(Grid):
 
     Attributes:
         stopped: why the run cannot go on, once that is so. An app may swallow what is raised.
+        timeout_s: how long messages are waited for that say nothing of it, and are sent without a
+            timeout; None waits for as long as they live.
         aggregation: remembers what becomes of updates.
     """
 
@@ -87,6 +89,7 @@ class FleetGrid(Grid):
         requires: Sequence[str] = (),
     ) -> None:
         self.stopped: WindflowerError | None = None
+        self.timeout_s: float | None = None
         self._scratch = scratch
         self._inline_bytes = inline_bytes
         self.aggregation = Aggregation(line, run.run, scratch=scratch)
@@ -194,6 +197,9 @@ class FleetGrid(Grid):
             timeout: seconds; what is not answered by then is answered by an Error. None waits for
                 as long as the messages live (`ttl`).
         """
+        messages = list(messages)
+        if timeout is None and all(message.metadata.ttl == DEFAULT_TTL for message in messages):
+            timeout = self.timeout_s
         with self._noticing():
             with self._lock:
                 commands, ids = self._commands(messages)

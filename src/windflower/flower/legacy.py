@@ -10,8 +10,8 @@ from flwr.app import ArrayRecord, Context
 from flwr.server import LegacyContext, ServerConfig, SimpleClientManager
 from flwr.server.strategy import FedAvg
 from flwr.server.workflow import DefaultWorkflow
-from flwr.serverapp import Grid
 
+from windflower.flower.grid import FleetGrid
 from windflower.flower.private import ClientProxy, Criterion
 
 
@@ -29,13 +29,16 @@ class OrderedClientManager(SimpleClientManager):
         return super().sample(num_clients, min_num_clients, criterion)
 
 
-def run_server_fn(components: Any, grid: Grid, context: Context) -> ArrayRecord | None:  # noqa: ANN401 - ServerAppComponents, whose place moved
+def run_server_fn(components: Any, grid: FleetGrid, context: Context) -> ArrayRecord | None:  # noqa: ANN401 - ServerAppComponents, whose place moved
     """Run a legacy app's components; return the final parameters, if there are any."""
+    config = components.config or ServerConfig()
+    grid.timeout_s = config.round_timeout  # which DefaultWorkflow does not heed
+    manager = components.client_manager  # one that has no clients yet is false
     legacy = LegacyContext(
         context=context,
-        config=components.config or ServerConfig(),
+        config=config,
         strategy=components.strategy or FedAvg(),
-        client_manager=components.client_manager or OrderedClientManager(),
+        client_manager=OrderedClientManager() if manager is None else manager,
     )
     DefaultWorkflow()(grid, legacy)
     return legacy.state.array_records.get("parameters")

@@ -37,6 +37,11 @@ def test_the_minimum_is_never_more_than_the_quorum_or_the_devices() -> None:
     assert 2 == terms(RoundPolicy(min_replies=5), asked=2).minimum
 
 
+def test_a_device_that_is_asked_alone_may_fail_alone() -> None:
+    assert 0 == terms(RoundPolicy(min_replies=5), asked=1).minimum
+    assert 0 == terms(RoundPolicy(min_replies=1.0, quorum=1), asked=1).minimum
+
+
 def test_who_asks_more_devices_than_the_app_closes_when_as_many_have_answered() -> None:
     policy = RoundPolicy(over_select=0.25)
 
