@@ -34,11 +34,26 @@ def read_account(folder: Path) -> Account:
 
 
 def on_the_fleet(
-    fleet: ConformanceFleet, app: str, out: Path, config: Config, *arguments: str
+    fleet: ConformanceFleet,
+    app: str,
+    out: Path,
+    config: Config,
+    *arguments: str,
+    is_secret: bool = False,
 ) -> tuple[dict[str, Any], Account]:
-    """Run an app with real agents; return the answer of `windflower run`, and the account."""
+    """Run an app with real agents; return the answer of `windflower run`, and the account.
+
+    Args:
+        fleet: who takes part.
+        app: which app.
+        out: where it writes its account.
+        config: run configuration.
+        arguments: more flags of `windflower run`.
+        is_secret: whether the app draws from secrets, which have no seed.
+    """
     out.mkdir()
-    run = fleet.run(APPS / app, {"out": str(out), **config}, "--seed", str(SEED), *arguments)
+    seed = [] if is_secret else ["--seed", str(SEED)]
+    run = fleet.run(APPS / app, {"out": str(out), **config}, *seed, *arguments)
     assert 0 == run.wait(), run.err
     return run.last, read_account(out)
 
