@@ -35,5 +35,5 @@ def main(grid: Grid, context: Context) -> None:
         config=ServerConfig(num_rounds=int(config["num-server-rounds"])),
         strategy=Noting(config["out"]),
     )
-    fit = SecAggPlusWorkflow(num_shares=3, reconstruction_threshold=2, timeout=30.0)
+    fit = SecAggPlusWorkflow(num_shares=3, reconstruction_threshold=2, timeout=120.0)
     DefaultWorkflow(fit_workflow=fit)(grid, legacy)

@@ -38,6 +38,10 @@ def main(grid: Grid, context: Context) -> None:
     """Run the rounds, and write down what came of them."""
     config = context.run_config
     weights = np.random.standard_normal(12).astype(np.float32)
+    if config["exact"]:  # nothing is drawn, all nodes take part, and only FedAvg evaluates
+        weights = np.linspace(-1, 1, 12).astype(np.float32)
+        OPTIONS.update(FedAvg={}, FedAdam={"fraction_evaluate": 0.0})
+        OPTIONS["Krum"] = {"num_malicious_nodes": 0, "fraction_evaluate": 0.0}
 
     def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord:
         return MetricRecord({"drawn": float(np.random.random()), "norm": float(np.abs(arrays["bias"].numpy()).sum())})
@@ -56,4 +60,5 @@ def main(grid: Grid, context: Context) -> None:
         "server": result.evaluate_metrics_serverapp,
     }
     metrics = {stage: {n: plain(m) for n, m in rounds.items()} for stage, rounds in stages.items()}
-    write(config["out"], "server", arrays=digest(result.arrays), metrics=metrics)
+    values = {name: array.numpy().tolist() for name, array in result.arrays.items()}
+    write(config["out"], "server", arrays=digest(result.arrays), metrics=metrics, values=values)
