@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from flwr.clientapp import mod
+from processes import events
 
 from conformance.fleet import ConformanceFleet
 from conformance.test_strategies import MODS
 from conformance.twin import APPS, Config, on_the_fleet, on_the_twin
-from processes import events
 
 CLIPPING = set(MODS.values())
 """Tried with their strategies, in `test_strategies`."""
@@ -28,7 +28,7 @@ def test_a_mod_does_what_it_does_on_the_twin(
 
 @pytest.mark.parametrize("name", sorted(CLIPPING))
 def test_a_mod_that_lacks_its_strategy_fails_with_its_own_words(
-    fleet: ConformanceFleet, tmp_path: Path, name: str
+    fleet: ConformanceFleet, name: str
 ) -> None:
     before = len(events(fleet.state))
     run = fleet.run(APPS / "strategies", {"mod": name, "num-server-rounds": 1})

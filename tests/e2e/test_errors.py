@@ -107,8 +107,8 @@ def test_a_client_app_that_raises_shows_the_devices_traceback(
     )
 
     program.wait()
-    assert "device-01 failed: Traceback (most recent call last):" in program.err
-    assert "ValueError: device 1 was told to fail" in program.err
+    assert "device-01 failed: ValueError: device 1 was told to fail" in program.err
+    assert "    Traceback (most recent call last):" in program.err
 
 
 def test_too_few_devices(programs: Programs, apps: Path) -> None:

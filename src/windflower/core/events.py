@@ -271,7 +271,7 @@ class CommandSent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyAccepted(Event):
-    """A reply settled its exchange."""
+    """A reply settled its exchange; `not_finite` names its metrics that are NaN or infinite."""
 
     run: str
     device: str
@@ -280,6 +280,7 @@ class ReplyAccepted(Event):
     seconds: float
     worked_s: float
     metrics: dict[str, float]
+    not_finite: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

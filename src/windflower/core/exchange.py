@@ -517,4 +517,5 @@ def _reply_event(reply: Reply, *, seconds: float) -> Event:
         seconds=round(seconds, 4),
         worked_s=reply.worked_s,
         metrics=reply.metrics(),
+        not_finite=reply.not_finite(),
     )

@@ -3,6 +3,7 @@
 Nothing here imports flwr or the app.
 """
 
+import ast
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -51,7 +52,8 @@ class AppFolder:
         """Read an app's pyproject.toml.
 
         Raises:
-            AppError: this folder is no Flower app; the message says what is missing.
+            AppError: this folder is no Flower app; the message says what is missing. Or a
+                component is no Python; the message says where.
             ConfigError: `[tool.windflower]` says what nobody understands.
         """
         file = path / "pyproject.toml"
@@ -65,11 +67,14 @@ class AppFolder:
         if not app:
             raise AppError(f"{file} has no [tool.flwr.app]: {path} is no Flower app")
         components = _table(app, "components")
+        server, client = (_component(file, components, n) for n in ("serverapp", "clientapp"))
+        _check_syntax(path, server)
+        _check_syntax(path, client)
         return cls(
             path=path,
             name=str(_table(project, "project").get("name") or path.name),
-            server=_component(file, components, "serverapp"),
-            client=_component(file, components, "clientapp"),
+            server=server,
+            client=client,
             requires=_texts(file, _table(project, "project"), "dependencies") or (),
             include=_texts(file, app, "fab-include"),
             exclude=_texts(file, app, "fab-exclude") or (),
@@ -207,6 +212,19 @@ def _texts(file: Path, table: Mapping[str, Any], name: str) -> tuple[str, ...] |
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise AppError(f"{file}: {name} takes a list of texts, not {texts!r}")
     return tuple(texts)
+
+
+def _check_syntax(folder: Path, component: str) -> None:
+    """Refuse a mistake in a component here, before each device of the fleet says so."""
+    file = folder / Path(*component.split(":", maxsplit=1)[0].split(".")).with_suffix(".py")
+    if not file.is_file():
+        return  # a package, or something that is installed: said when it is imported
+    try:
+        ast.parse(file.read_bytes(), filename=str(file))
+    except SyntaxError as error:
+        raise AppError(f"{file}, line {error.lineno}: {error.msg}: mend it") from error
+    except ValueError as error:
+        raise AppError(f"{file} is no Python: {error}") from error
 
 
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, ConfigValue]]:

@@ -22,6 +22,7 @@ from windflower.flower.requirements import others
 from windflower.flower.watching import Watcher
 from windflower.gateway.line import RunLine
 from windflower.wire.limits import INLINE_PACK_BYTES
+from windflower.wire.strict_json import without_nan
 
 MODEL_FILE = "model.pack"
 
@@ -44,7 +45,7 @@ class Outcome:
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the final arrays; return what the journal keeps of the run."""
-        summary: dict[str, Any] = {"rounds": self.rounds, "metrics": self.metrics}
+        summary: dict[str, Any] = {"rounds": self.rounds, "metrics": without_nan(self.metrics)}
         if self.arrays is not None and len(self.arrays):
             folder.mkdir(parents=True, exist_ok=True)
             packing = to_packing(RecordDict({"arrays": self.arrays}))

@@ -26,7 +26,10 @@ def load_component(folder: Path, reference: str, kind: type) -> Any:  # noqa: AN
     except Exception as error:  # the app is anybody's code, and may raise anything
         raise AppError(f"{reference} does not import:\n{traceback_of(error)}") from error
     if not isinstance(component, kind):
-        raise AppError(f"{reference} is a {type(component).__name__}, not a {kind.__name__}")
+        raise AppError(
+            f"{reference} is a {type(component).__name__}, not a {kind.__name__}: name a"
+            f" {kind.__name__} under [tool.flwr.app.components]"
+        )
     return component
 
 
@@ -34,8 +37,10 @@ def traceback_of(error: BaseException) -> str:
     """Return an exception's traceback as Python prints it, without our own frames."""
     own = str(Path(__file__).parent)
     summary = traceback.extract_tb(error.__traceback__)
-    frames = [f for f in summary if not f.filename.startswith((own, "<frozen importlib"))]
-    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)]
+    hidden = (own, "<frozen importlib", importlib.__file__)
+    frames = [f for f in summary if not f.filename.startswith(hidden)]
+    heading = ["Traceback (most recent call last):\n"] if frames else []
+    lines = [*heading, *traceback.format_list(frames)]
     return "".join([*lines, *traceback.format_exception_only(error)]).rstrip()
 
 

@@ -119,7 +119,7 @@ def _call(job: Job, client: ClientApp, content: RecordDict, context: Context, be
     message = _message(job.command, content)
     _seed(job)
     try:
-        answer = client(message, context)
+        answer = _answer(client, message, context)
         if not answer.has_content():
             return _failed(answer.error.code, str(answer.error.reason), begun)
         result = to_content(answer.content, job.update)
@@ -207,6 +207,17 @@ class _Bytes:
 
 def _frame_bytes(data: bytes) -> int:
     return 8 + int.from_bytes(data[:8], "little")
+
+
+def _answer(client: ClientApp, message: Message, context: Context) -> Message:
+    answer: object = client(message, context)
+    if isinstance(answer, Message):
+        return answer
+    name = "nothing" if answer is None else f"a {type(answer).__name__}"
+    raise TypeError(
+        f"the function for {message.metadata.message_type!r} returned {name}: let it end with"
+        " `return Message(content, reply_to=message)`"
+    )
 
 
 def _failed(code: int, reason: str, begun: float) -> Done:

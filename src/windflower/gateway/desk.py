@@ -228,9 +228,11 @@ class Desk:
         kept = {**result, "reason": reason, "replies": tally}
         seed = 0 if record.is_private else record.seed
         ended = replace(record, state=state, result=kept, ended_at=now, seed=seed)
-        await self._journal.record([ended], at=now)
-        self._runs[run] = ended
-        self._ending.discard(run)
+        try:
+            await self._journal.record([ended], at=now)
+            self._runs[run] = ended
+        finally:
+            self._ending.discard(run)
         self._executions.pop(run, None)
         self._fleet.end_run(run)
         self._budget.forget(run)

@@ -49,7 +49,7 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one
             counts = f"{line['ok']} ok, {line['failed']} failed, {line['late']} late"
             return f"{line['type']}: {counts}, {line['seconds']:.2f} s"
         case "round-measured":
-            numbers = ", ".join(f"{k} {v:.4g}" for k, v in line["metrics"].items())
+            numbers = ", ".join(f"{k} {_number(v)}" for k, v in line["metrics"].items())
             return f"round {line['round']}, {line['stage']}: {numbers}" if numbers else ""
         case "model-published":
             return f"the model of run {line['of']} is published as {line['run']}"
@@ -60,9 +60,15 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one
         case "device-unfit":
             return f"{line['device']}: {line['reason']}"
         case "reply-failed":
-            return f"{line['device']} failed: {line['reason']}"
+            return _failed(line["device"], line["reason"])
+        case "reply-accepted" if line.get("not_finite"):
+            names = ", ".join(line["not_finite"])
+            return (
+                f"{line['device']} sent {names} as NaN or infinite: look at its data, or let it"
+                " learn more slowly"
+            )
         case "reply-missing":
-            return str(line["reason"])
+            return _missing(line["reason"])
         case "device-lost":
             return f"{line['device']} is lost: silent for {line['silent_s']:.0f} s"
         case "device-heard":
@@ -71,6 +77,26 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one
             return f"the broker is lost: {line['reason']}"
         case _:
             return ""
+
+
+def _failed(device: str, reason: str) -> str:
+    """Return what happened in the first line, and below it where."""
+    *trace, last = reason.removeprefix(f"{device}: ").splitlines() or [""]
+    if not trace:
+        return f"{device} failed: {last}"
+    where = "" if trace[0].startswith("Traceback") else f"{trace[0]} "
+    below = "\n".join(f"    {text}" for text in trace[bool(where) :])
+    return f"{device} failed: {where}{last}\n{below}".rstrip()
+
+
+def _missing(reason: str) -> str:
+    if not reason.endswith("did not answer in time"):
+        return reason
+    return f"{reason}: give it longer (the app's timeout, --deadline), or see what it waits for"
+
+
+def _number(value: float | None) -> str:
+    return "nan" if value is None else f"{value:.4g}"
 
 
 def _foreseen(line: dict[str, Any]) -> str:

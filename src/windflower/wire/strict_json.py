@@ -1,6 +1,7 @@
 """JSON without its traps: no NaN, no duplicate keys, bounded size and depth, one kind of error."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -14,6 +15,19 @@ D = TypeVar("D")
 def dumps(value: object) -> str:
     """Write `value` in the one form that is signed and hashed: no spaces, keys as given, ASCII."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def without_nan(value: object) -> object:
+    """Return a value with None in place of numbers that JSON does not have."""
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {key: without_nan(item) for key, item in value.items()}
+        case list() | tuple():
+            return [without_nan(item) for item in value]
+        case _:
+            return value
 
 
 def loads(data: bytes, *, max_bytes: int = MESSAGE_BYTES) -> Any:  # noqa: ANN401 - JSON is any

@@ -81,3 +81,12 @@ def test_overrides_are_checked_against_the_apps_own() -> None:
         app.override(["rounds=1"])
     with pytest.raises(ConfigError, match="numbers takes int in averaging, not True"):
         app.override(["numbers=true"])
+
+
+def test_a_component_that_is_no_python_is_said_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\ny = = 2\n")
+    components = "[tool.flwr.app.components]\nserverapp = 'a:x'\nclientapp = 'b.c:x'\n"
+    (tmp_path / "pyproject.toml").write_text(components)
+
+    with pytest.raises(AppError, match=r"a\.py, line 2: invalid syntax: mend it"):
+        AppFolder.read(tmp_path)

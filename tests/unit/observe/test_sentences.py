@@ -15,6 +15,30 @@ def test_what_a_run_may_keep_is_said_beside_what_an_earlier_one_kept() -> None:
     assert sentence(known).endswith("; run 1-a of this app kept 3 MiB")
 
 
+def test_a_failure_is_one_line_and_below_it_where() -> None:
+    failed = {"event": "reply-failed", "device": "d1"}
+    trace = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\nValueError: no'
+
+    assert "d1 failed: no room" == sentence({**failed, "reason": "d1: no room"})
+    expected = [
+        "d1 failed: a:app does not import: ValueError: no",
+        "    Traceback (most recent call last):",
+        '      File "a.py", line 1, in f',
+    ]
+    loading = {**failed, "reason": f"a:app does not import:\n{trace}"}
+    assert expected == sentence(loading).splitlines()
+    assert "d1 failed: ValueError: no" == sentence({**failed, "reason": trace}).splitlines()[0]
+
+
+def test_a_metric_that_is_no_number_is_said_and_shown() -> None:
+    reply = {"event": "reply-accepted", "device": "d1", "not_finite": ["loss", "norm"]}
+    measured = {"event": "round-measured", "round": 1, "stage": "train", "metrics": {"loss": None}}
+
+    assert sentence(reply).startswith("d1 sent loss, norm as NaN or infinite: ")
+    assert "" == sentence({**reply, "not_finite": []})
+    assert "round 1, train: loss nan" == sentence(measured)
+
+
 def test_a_disk_with_less_room_than_a_run_may_need_is_said_with_the_fix() -> None:
     full = {**FORESEEN, "free_bytes": 5 * GIB}
     assert sentence(full).endswith(": make room, or set resume_gb lower")

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from windflower.errors import MalformedMessage
@@ -12,6 +14,7 @@ from windflower.wire.strict_json import (
     number,
     present,
     text,
+    without_nan,
 )
 
 
@@ -161,3 +164,9 @@ def test_what_says_nothing_is_left_out_and_zeros_are_not() -> None:
     }
 
     assert {"zero": 0, "no": False, "e": ""} == present(said)
+
+
+def test_numbers_that_json_does_not_have_become_null() -> None:
+    value = {"a": [math.nan, 1.5, (math.inf, "nan")], "b": {"c": -math.inf}, "d": 2}
+
+    assert {"a": [None, 1.5, [None, "nan"]], "b": {"c": None}, "d": 2} == without_nan(value)

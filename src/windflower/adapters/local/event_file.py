@@ -1,10 +1,11 @@
 """Events as lines of JSON in a file, or on a stream."""
 
-import json
 import sys
 import time
 from pathlib import Path
 from typing import IO, Final
+
+from windflower.wire.strict_json import dumps, without_nan
 
 LARGE_BYTES: Final = 64 << 20
 
@@ -28,7 +29,7 @@ class EventFile:
 
     def write(self, line: dict[str, object]) -> None:
         """Append a line."""
-        text = json.dumps(line, separators=(",", ":")) + "\n"
+        text = dumps(without_nan(line)) + "\n"
         self._size_bytes += len(text)
         if self._size_bytes > self._large_bytes:
             self._file.close()
@@ -51,5 +52,5 @@ class EventStream:
     def write(self, line: dict[str, object]) -> None:
         """Write a line."""
         line = {"at": round(time.time(), 4), **line}
-        self._stream.write(json.dumps(line, separators=(",", ":")) + "\n")
+        self._stream.write(dumps(without_nan(line)) + "\n")
         self._stream.flush()

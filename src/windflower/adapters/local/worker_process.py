@@ -67,7 +67,10 @@ class ProcessWorker:
             raise
         except (OSError, asyncio.IncompleteReadError, MalformedMessage) as error:
             await self.stop()
-            raise WorkerDied("the process that ran the app ended without an answer") from error
+            raise WorkerDied(
+                "the process that ran the app was killed, perhaps for its memory, or left by"
+                " itself: let the app need less, or give the device more"
+            ) from error
 
     async def stop(self) -> None:
         """End what is under way, without a result."""

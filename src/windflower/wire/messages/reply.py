@@ -1,5 +1,6 @@
 """What a device answers: content, or a failure."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -146,6 +147,16 @@ class Reply:
             for name, value in record.items
             if isinstance(value, int | float) and _is_json_number(value)
         }
+
+    def not_finite(self) -> tuple[str, ...]:
+        """Return the names of inline metrics that are NaN or infinite."""
+        return tuple(
+            name
+            for _, record in self.content.records
+            if record is not None and record.kind == "metrics"
+            for name, value in record.items
+            if isinstance(value, float) and not math.isfinite(value)
+        )
 
     def _as_the_original(self) -> dict[str, object]:
         """The original's field names, for rules that were written for it; nobody here reads them.
