@@ -215,6 +215,23 @@ def test_every_feature_of_the_original_has_its_row() -> None:
     assert [] == [row for row in rows if row.endswith(" |  |")]
 
 
+def test_every_feature_of_flower_names_its_test_and_every_such_test_is_named() -> None:
+    text = (ROOT / "docs" / "flower.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    features = [row for row in rows if not row.endswith("| test |")]
+    named = {test for row in features for test in re.findall(r"`tests/(\S+::\w+)` \|$", row)}
+    files = sorted((ROOT / "tests" / "conformance").glob("test_*.py"))
+    tests = {
+        f"conformance/{file.name}::{name}"
+        for file in files
+        for name in functions_in(str(file.relative_to(ROOT)))
+        if name.startswith("test_")
+    }
+
+    assert [] == [row for row in features if not re.search(r"`tests/\S+::\w+` \|$", row)]
+    assert set() == tests - named
+
+
 def test_the_licence_is_the_one_that_the_project_names() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     words = (ROOT / "LICENSE").read_text().split()
