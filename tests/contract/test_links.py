@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from aws.nucleus import TOKEN
+from aws.nucleus import Nucleus as PlayedNucleus
 from cloud import REGION, Cloud, stack
 from processes import MOSQUITTO
 from samples import command
@@ -13,6 +15,7 @@ from samples import reply as reply_to
 
 from windflower.adapters.aws.commands import HttpsCommands
 from windflower.adapters.aws.intake import PresenceIntake, ReplyIntake
+from windflower.adapters.greengrass.device_link import GreengrassDeviceLink, Nucleus
 from windflower.adapters.local.broker import LocalBroker
 from windflower.adapters.local.device_link import MqttDeviceLink
 from windflower.adapters.local.fleet_link import MqttFleetLink
@@ -46,7 +49,7 @@ def memory(shape: str) -> Place:
 
 
 async def on_aws(
-    cloud: Cloud, folder: Path, url: str, monkeypatch: pytest.MonkeyPatch
+    cloud: Cloud, folder: Path, url: str, monkeypatch: pytest.MonkeyPatch, *, by_nucleus: bool
 ) -> AsyncIterator[Place]:
     failed: list[tuple[str, str]] = []
     core = IotCore(
@@ -65,31 +68,41 @@ async def on_aws(
     replies = ReplyIntake(cloud.tables(), cloud.names.responses)
     presence = PresenceIntake(cloud.tables(), cloud.names.presences)
 
+    nuclei: list[PlayedNucleus] = []
+
     def device(device: str) -> Link:
         core.broker.authority.issue(device)
-        will = Heartbeat(device, 1.0, "boot", "gone", 60.0)
+        address = core.broker.address(device)
         ingest = Ingest("windflower_heartbeat", "windflower_response")
-        return MqttDeviceLink(
-            core.broker.address(device), last_will=will, topics=Topics(), ingest=ingest
-        )
+        if by_nucleus:
+            socket = folder / f"{device}.socket"
+            nuclei.append(PlayedNucleus(socket, address, device))
+            nucleus = Nucleus(str(socket), TOKEN)
+            return GreengrassDeviceLink(nucleus, device, topics=Topics(), ingest=ingest)
+        will = Heartbeat(device, 1.0, "boot", "gone", 60.0)
+        return MqttDeviceLink(address, last_will=will, topics=Topics(), ingest=ingest)
 
     yield Place(commands, replies, presence, device, keeps_order=False)
+    for nucleus in nuclei:
+        await nucleus.stop()
     await commands.close()
     await replies.close()
     await core.stop()
     assert [] == failed
 
 
-@pytest.fixture(params=["memory", "memory table", "local", "local iotcore", "aws"])
+@pytest.fixture(params=["memory", "memory table", "local", "local iotcore", "aws", "greengrass"])
 async def place(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Place]:
-    if request.param in ("local", "aws") and MOSQUITTO is None:
+    is_on_aws = request.param in ("aws", "greengrass")
+    if (request.param == "local" or is_on_aws) and MOSQUITTO is None:
         pytest.skip("mosquitto is not installed")
-    if request.param == "aws":
+    if is_on_aws:
         cloud: Cloud = request.getfixturevalue("tables")
         url: str = request.getfixturevalue("moto_url")
-        async for found in on_aws(cloud, tmp_path, url, monkeypatch):
+        by_nucleus = request.param == "greengrass"
+        async for found in on_aws(cloud, tmp_path, url, monkeypatch, by_nucleus=by_nucleus):
             yield found
         return
     if request.param.startswith("memory"):

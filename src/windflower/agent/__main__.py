@@ -1,5 +1,8 @@
 """The device's program: `python -m windflower.agent --broker mqtt://... --device-id ...`.
 
+With `--broker greengrass:` the nucleus of a Greengrass core is the way to the gateway. There is no
+last will then: that such a device vanished, its silence tells.
+
 The one module of this room that may choose adapters. It imports as little as it can: this is what
 stays in a device's memory.
 """
@@ -17,6 +20,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from windflower.adapters.local.access import BROKER_VARIABLE
 from windflower.adapters.local.device_link import MqttDeviceLink
@@ -35,10 +39,12 @@ from windflower.errors import (
     MalformedMessage,
     WindflowerError,
 )
-from windflower.ports import Worker
+from windflower.ports import Link, Worker
 from windflower.wire.identifiers import check_device
 from windflower.wire.messages import Heartbeat, check_labels
 from windflower.wire.topics import Ingest, Topics
+
+GREENGRASS: Final = "greengrass:"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -48,7 +54,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     broker = os.environ.pop(BROKER_VARIABLE, None)  # the app's worker need not know it
-    help_ = "mqtt[s]://[user:password@]host[:port]; else in WINDFLOWER_BROKER"
+    help_ = "mqtt[s]://[user:password@]host[:port], or greengrass:; else in WINDFLOWER_BROKER"
     add("--broker", default=broker, required=broker is None, help=help_)
     add("--device-id", required=True, help="this device's name in the fleet")
     add(
@@ -111,12 +117,11 @@ class Quarters:
     def agent(self, device: str, node_config: str, worker: Worker) -> Agent:
         """Return one device's agent."""
         given = self._given
-        address = self._address(device)
         boot = secrets.token_hex(8)
-        will = Heartbeat(check_device(device), time.time(), boot, "gone", given.interval)
+        broker, link = self._way(check_device(device), boot)
         settings = AgentSettings(
             device=device,
-            broker=str(address),
+            broker=broker,
             interval_s=given.interval,
             node_config=node_config,
             gateway_key=given.gateway_key,
@@ -126,7 +131,7 @@ class Quarters:
         )
         return Agent(
             settings,
-            link=MqttDeviceLink(address, last_will=will, topics=self._topics, ingest=self._ingest),
+            link=link,
             store=self._stores.of(device),
             worker=worker,
             models=FolderShelf(self._state / "models" / file_name(device)),
@@ -135,6 +140,36 @@ class Quarters:
             clock=MonotonicClock(),
             boot=boot,
         )
+
+    def _way(self, device: str, boot: str) -> tuple[str, Link]:
+        """Return the way to the gateway, and what people are told of it."""
+        if self._given.broker == GREENGRASS:
+            return GREENGRASS, self._by_nucleus(device)
+        address = self._address(device)
+        will = Heartbeat(device, time.time(), boot, "gone", self._given.interval)
+        link = MqttDeviceLink(address, last_will=will, topics=self._topics, ingest=self._ingest)
+        return str(address), link
+
+    def _by_nucleus(self, device: str) -> Link:
+        if self._ingest is None or self._given.crew:
+            raise ConfigError(
+                "--broker greengrass: serves one device, and needs --reply-rule and"
+                " --heartbeat-rule",
+                key="broker",
+            )
+        try:
+            from windflower.adapters.greengrass.device_link import (  # noqa: PLC0415 - an extra
+                GreengrassDeviceLink,
+                Nucleus,
+            )
+        except ImportError as error:
+            raise ConfigError(
+                "--broker greengrass: needs more packages: pip install 'windflower[greengrass]'"
+                f" ({error.name})",
+                key="broker",
+            ) from error
+        nucleus = Nucleus.take(os.environ)
+        return GreengrassDeviceLink(nucleus, device, topics=self._topics, ingest=self._ingest)
 
     def _address(self, device: str) -> BrokerAddress:
         """Return the broker with what shows that we are this device."""
