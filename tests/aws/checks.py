@@ -408,6 +408,9 @@ def _access_problems(body: dict[str, Any]) -> Problems:
             yield "the component may speak of everything"
 
 
+INSTALL_S = 1800
+"""A core may be slow, and its way to PyPI too. Without a word of ours a nucleus waits 120 s."""
+
 VARIABLES = {"artifacts:path", "artifacts:decompressedPath", "kernel:rootPath", "iot:thingName",
              "work:path"}  # fmt: skip
 
@@ -417,12 +420,26 @@ def _manifest_problems(manifest: dict[str, Any]) -> Problems:
         yield f"{manifest.get('Platform')} is not every nucleus on Linux"
     if manifest["Lifecycle"].keys() != {"install", "run"}:
         yield f"the small nucleus knows install and run only, not {list(manifest['Lifecycle'])}"
-    for name in re.findall(r"\{([^}]+)\}", json.dumps(list(manifest["Lifecycle"].values()))):
-        if name not in VARIABLES:
-            yield f"the small nucleus knows no {name}"
+    yield from _step_problems(manifest["Lifecycle"])
+    scripts = json.dumps(list(manifest["Lifecycle"].values()))
     for artifact in manifest["Artifacts"]:
         if not artifact["URI"].startswith("s3://") or artifact.get("Unarchive") != "ZIP":
             yield f"{artifact} is no zip in a bucket"
+        unpacked = artifact["URI"].rpartition("/")[2].removesuffix(".zip")
+        for folder in re.findall(r"\{artifacts:decompressedPath\}/([^/ ]*)", scripts):
+            if folder != unpacked:
+                yield f"{artifact['URI']} is unpacked into {unpacked}, not {folder}"
+
+
+def _step_problems(lifecycle: dict[str, dict[str, Any]]) -> Problems:
+    for step in lifecycle.values():
+        if step.keys() not in ({"Script"}, {"Script", "Timeout"}):
+            yield f"a nucleus knows Script and Timeout, not {list(step)}"
+        for name in re.findall(r"\{([^}]+)\}", str(step.get("Script"))):
+            if name not in VARIABLES:
+                yield f"the small nucleus knows no {name}"
+    if lifecycle.get("install", {}).get("Timeout", 120) < INSTALL_S:
+        yield "the nucleus gives up an installation that goes on"
 
 
 CHECKS: dict[str, Callable[[Stack], Problems]] = {

@@ -9,7 +9,7 @@ from windflower.adapters.aws.template import Stack, Template
 from windflower.errors import ConfigError
 
 TEMPLATE = Template.load()
-WHOLE = {"ComponentKey": "windflower/greengrass/agent-0.1.0.zip"}
+WHOLE = {"ComponentKey": "windflower/greengrass/0123abcd/agent.zip"}
 CASES = {
     "defaults": {},
     "whole": WHOLE,

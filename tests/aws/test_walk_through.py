@@ -57,7 +57,7 @@ def test_the_commands_of_the_page_are_executed_in_order(
 
 def test_the_page_names_the_types_that_nobody_plays() -> None:
     everything = Template.load().resolve(
-        {"ComponentKey": "component.zip"}, region=REGION, account=ACCOUNT
+        {"ComponentKey": "component/agent.zip"}, region=REGION, account=ACCOUNT
     )
     types = {one["Type"] for one in everything.resources.values()}
     ignored = sorted(kind for kind in types if resource_class_from_type(kind) is None)

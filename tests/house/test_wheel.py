@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from processes import ENVIRONMENT
 
+from windflower.adapters.aws.component import component_zip
+
 ROOT = Path(__file__).parents[2]
 UV = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
 
@@ -26,6 +28,7 @@ def test_the_wheel_runs_the_demo_in_an_empty_environment(tmp_path: Path) -> None
     assert "windflower/examples/01-smartwatch/data/watch.npz" in names
     assert "windflower/examples/01-smartwatch/data/NOTICE.md" in names
     assert "windflower/deploy/aws/template.yaml" in names
+    assert "windflower/deploy/greengrass/install.sh" in names
     assert [] == [n for n in names if "__pycache__" in n or "/devices/" in n]
 
     venv.create(tmp_path / "venv")
@@ -34,6 +37,14 @@ def test_the_wheel_runs_the_demo_in_an_empty_environment(tmp_path: Path) -> None
     install = [UV, "pip", "install", "--quiet", "-p", str(python), "-c", lock]
     subprocess.run([*install, f"{wheel}[demo]"], check=True)
     clean = {k: v for k, v in ENVIRONMENT.items() if not k.startswith("PYTHON")}
+    make = (
+        "import sys; from windflower.adapters.aws.component import component_zip;"
+        " sys.stdout.buffer.write(component_zip())"
+    )
+    component = subprocess.run(
+        [python, "-c", make], cwd=tmp_path, env=clean, capture_output=True, check=True
+    )
+    assert component_zip() == component.stdout  # as it is made in a checkout
     done = subprocess.run(
         [
             *(str(tmp_path / "venv" / "bin" / "windflower"), "demo", "--rounds", "2"),

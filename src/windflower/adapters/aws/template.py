@@ -7,15 +7,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Self
 
 import yaml
 
+from windflower.adapters.aws.deploy_folder import deploy_text
 from windflower.errors import ConfigError
 
-_CHECKOUT: Final = Path(__file__).parents[4] / "deploy" / "aws" / "template.yaml"
 _PLACEHOLDER: Final = re.compile(r"\$\{(!?)([^}]+)\}")
 
 
@@ -106,11 +105,7 @@ class Template:
         Raises:
             ConfigError: it is not YAML.
         """
-        if path is None and not _CHECKOUT.exists():
-            text = (resources.files("windflower") / "deploy" / "aws" / "template.yaml").read_text()
-        else:
-            text = (path or _CHECKOUT).read_text()
-        return cls.parse(text)
+        return cls.parse(path.read_text() if path else deploy_text("aws", "template.yaml"))
 
     @classmethod
     def parse(cls, text: str) -> Self:
