@@ -197,18 +197,28 @@ def provisioning(stack: Stack) -> Problems:
     group = stack.properties("DeviceGroup")["ThingGroupName"]
     policy = stack.properties("DevicePolicy")["PolicyName"]
     by_type = {one["Type"]: one["Properties"] for one in body["Resources"].values()}
+    parameters = body["Parameters"]
     if by_type.get("AWS::IoT::Policy") != {"PolicyName": policy}:
         yield "a claimed device gets another policy"
     if by_type.get("AWS::IoT::Thing", {}).get("ThingGroups") != [group]:
         yield "a claimed device is in no group"
     for one in by_type.values():
         for value in one.values():
-            if isinstance(value, dict) and value.get("Ref") not in body["Parameters"]:
+            if isinstance(value, dict) and "Ref" in value and value["Ref"] not in parameters:
                 yield f"there is no parameter {value}"
     template = stack.properties("ClaimTemplate")["TemplateName"]
     claim = json.dumps(stack.properties("ClaimPolicy"))
     if f"/{template}/provision/*" not in claim:
         yield "a claim certificate cannot be used for our template"
+    yield from _mark_problems(stack, body["Resources"]["thing"])
+
+
+def _mark_problems(stack: Stack, thing: dict[str, Any]) -> Problems:
+    mark = {"windflower": stack.parameters["UniqueKey"]}
+    if thing["Properties"].get("AttributePayload") != mark:
+        yield "nobody sees later that a claimed device is of this fleet"
+    if thing["OverrideSettings"].get("AttributePayload") != "DO_NOTHING":
+        yield "a claim takes over a thing that somebody else made"
 
 
 def roles(stack: Stack) -> Problems:

@@ -150,6 +150,13 @@ FAULTS: Final = (
         Swap('"Ref": "DeviceId"', '"Ref": "Id"'),
     ),
     Fault("provisioning", "ClaimTemplate.Properties.TemplateName", "another"),
+    *(
+        Fault("provisioning", "ClaimTemplate.Properties.TemplateBody", Swap(old, new))
+        for old, new in (
+            ('{"windflower": "${UniqueKey}"}', '{"fleet": "${UniqueKey}"}'),
+            ('"AttributePayload": "DO_NOTHING"', '"AttributePayload": "REPLACE"'),
+        )
+    ),
     # What roles may do
     Fault("roles", f"{_TASK}.0.Action", "iot:*"),
     Fault("roles", f"{_TASK}.0.Resource", "*"),

@@ -155,7 +155,7 @@ def _things(call: Call, prefix: str) -> list[Need]:
     match operation:
         case "DescribeEndpoint" | "CreateCertificateFromCsr":
             return [Need(action, "*")]
-        case "CreateThing" | "DeleteThing":
+        case "CreateThing" | "DescribeThing" | "DeleteThing":
             return [Need(action, thing)]
         case "AddThingToThingGroup":
             return [

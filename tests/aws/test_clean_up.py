@@ -12,7 +12,7 @@ from windflower.adapters.aws.clean_up import CleanUp
 from windflower.adapters.aws.registry import Registry
 from windflower.adapters.aws.stack import BODY_BYTES, CloudStack
 from windflower.adapters.aws.template import Template
-from windflower.errors import TransportError
+from windflower.errors import ConfigError, TransportError
 
 MINE = "the-users-own"
 POLICY = '{"Version":"2012-10-17","Statement":[]}'
@@ -71,23 +71,30 @@ class Seeded:
 
     def _seed_registry(self) -> None:
         iot = self.played.client("iot")
-        for name in ("windflower-device", "factory-device"):
+        for name in ("windflower-device", "factory-device", "core"):
             iot.create_policy(policyName=name, policyDocument=POLICY)
-        for name in ("windflower-devices", "factory"):
+        for name in ("windflower-devices", "factory", "cores"):
             iot.create_thing_group(thingGroupName=name)
         self.arns = {}
-        for thing, group, policy in (
-            ("pi-07", "windflower-devices", "windflower-device"),
-            ("pi-08", "windflower-devices", "windflower-device"),
-            ("robot", "factory", "factory-device"),
+        ours = {"attributes": {"windflower": "windflower"}}
+        for thing, group, policy, attributes in (
+            ("pi-07", "windflower-devices", "windflower-device", ours),
+            ("pi-08", "windflower-devices", "windflower-device", ours),
+            ("robot", "factory", "factory-device", {}),
+            ("core-1", "cores", "core", {"attributes": {"windflower": "another-fleet"}}),
         ):
-            iot.create_thing(thingName=thing)
+            iot.create_thing(thingName=thing, attributePayload=attributes)
             iot.add_thing_to_thing_group(thingName=thing, thingGroupName=group)
             self.arns[thing] = iot.create_keys_and_certificate(setAsActive=True)["certificateArn"]
             iot.attach_policy(policyName=policy, target=self.arns[thing])
             iot.attach_thing_principal(thingName=thing, principal=self.arns[thing])
         # The robot's certificate is one of ours too: it must survive.
         iot.attach_thing_principal(thingName="pi-08", principal=self.arns["robot"])
+
+    def registry(self) -> Registry:
+        iot = self.account.service("iot", unavailable=TransportError)
+        names = {"group": "windflower-devices", "policy": "windflower-device"}
+        return Registry(iot, fleet="windflower", **names)
 
     async def destroyed(self, **how: bool) -> tuple[list[str], list[str]]:
         """Destroy; return what was told, and what is left."""
@@ -128,8 +135,8 @@ async def test_what_is_ours_goes_and_nothing_else(played: PlayedAccount) -> None
     told, left = await seeded.destroyed()
     after = seeded.everything()
 
-    assert {"robot"} == after["things"]
-    assert {seeded.arns["robot"]} == after["certificates"]
+    assert {"robot", "core-1"} == after["things"]
+    assert {seeded.arns["robot"], seeded.arns["core-1"]} == after["certificates"]
     assert {MINE} == after["buckets"]
     assert {(MINE, "holiday.jpg"), (MINE, "windflowers/photo.jpg")} == after["objects"]
     assert set() == after["stacks"]
@@ -191,8 +198,7 @@ async def test_what_runs_is_stopped(played: PlayedAccount) -> None:
 
 async def test_a_device_gets_a_certificate_of_its_own(played: PlayedAccount) -> None:
     seeded = Seeded(played, bucket="")
-    iot = seeded.account.service("iot", unavailable=TransportError)
-    registry = Registry(iot, group="windflower-devices", policy="windflower-device")
+    registry = seeded.registry()
     identity = await registry.add("pi-09")
     (arn,) = played.client("iot").list_thing_principals(thingName="pi-09")["principals"]
     policies = played.client("iot").list_attached_policies(target=arn)["policies"]
@@ -201,6 +207,54 @@ async def test_a_device_gets_a_certificate_of_its_own(played: PlayedAccount) -> 
     assert b"BEGIN CERTIFICATE" in identity.certificate
     assert b"PRIVATE KEY" in identity.key
     assert ["windflower-device"] == [one["policyName"] for one in policies]
+
+
+def access_of(played: PlayedAccount, seeded: Seeded, thing: str) -> dict[str, list[str]]:
+    """Return the groups of a thing, and the policies of its certificate."""
+    iot = played.client("iot")
+    groups = iot.list_thing_groups_for_thing(thingName=thing)["thingGroups"]
+    policies = iot.list_attached_policies(target=seeded.arns[thing])["policies"]
+    return {
+        "groups": sorted(one["groupName"] for one in groups),
+        "policies": sorted(one["policyName"] for one in policies),
+    }
+
+
+async def test_a_core_is_let_in_as_it_is_and_survives_the_fleet(played: PlayedAccount) -> None:
+    seeded = Seeded(played, bucket="")
+    alone = access_of(played, seeded, "core-1")
+    before = seeded.everything()
+    counts = [await seeded.registry().adopt("core-1") for _ in range(2)]
+    let_in = access_of(played, seeded, "core-1")
+    made = seeded.everything()
+    rehearsed, _ = await seeded.destroyed(is_rehearsal=True)
+    told, left = await seeded.destroyed()
+
+    assert [1, 1] == counts
+    assert {"groups": ["cores"], "policies": ["core"]} == alone
+    assert ["cores", "windflower-devices"] == let_in["groups"]
+    assert ["core", "windflower-device"] == let_in["policies"]
+    assert before == made
+    assert "core-1" in seeded.everything()["things"]
+    assert seeded.arns["core-1"] in seeded.everything()["certificates"]
+    assert alone == access_of(played, seeded, "core-1")
+    assert "thing core-1: out of the fleet, it stays" in rehearsed
+    assert "thing core-1: out of the fleet, it stays" in told
+    assert [] == left
+
+
+async def test_a_thing_of_somebody_else_is_not_taken_over(played: PlayedAccount) -> None:
+    seeded = Seeded(played, bucket="")
+    before = seeded.everything()
+    with pytest.raises(ConfigError, match="add-device core-1 --core"):
+        await seeded.registry().add("pi-10", "core-1")
+    with pytest.raises(ConfigError, match="there is no thing core-2"):
+        await seeded.registry().adopt("core-2")
+    played.client("iot").detach_thing_principal(thingName="core-1", principal=seeded.arns["core-1"])
+    with pytest.raises(ConfigError, match="has no certificate"):
+        await seeded.registry().adopt("core-1")
+
+    assert before == seeded.everything()
 
 
 def test_the_template_is_short_enough_to_be_uploaded_without_a_bucket() -> None:

@@ -96,6 +96,20 @@ def test_a_device_is_added_with_the_command_that_starts_it(tmp_path: Path) -> No
     assert "--reply-rule windflower_response" in answer["start"]
 
 
+def test_a_core_is_added_with_what_it_has(played: PlayedAccount, tmp_path: Path) -> None:
+    iot = played.client("iot")
+    iot.create_thing(thingName="core-1")
+    arn = iot.create_keys_and_certificate(setAsActive=True)["certificateArn"]
+    iot.attach_thing_principal(thingName="core-1", principal=arn)
+    code, answer = said("add-device", "core-1", "--core", "--out", str(tmp_path))
+
+    assert (0, 1) == (code, answer["certificates"])
+    assert [] == list(tmp_path.iterdir())
+    assert ["windflower-device"] == [
+        one["policyName"] for one in iot.list_attached_policies(target=arn)["policies"]
+    ]
+
+
 def test_a_key_that_is_there_is_not_lost(
     played: PlayedAccount, programs: Programs, tmp_path: Path
 ) -> None:

@@ -177,6 +177,7 @@ async def test_the_devices_role_allows_what_they_do_and_no_more(played: PlayedAc
     account = Account(REGION)
     registry = Registry(
         account.service("iot", unavailable=TransportError),
+        fleet="windflower",
         group="windflower-devices",
         policy="windflower-device",
     )

@@ -38,6 +38,10 @@ def test_the_commands_of_the_page_are_executed_in_order(
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     table = STACK.outputs["FleetTable"]
     played.client("dynamodb").put_item(TableName=table, Item={"client": {"S": "pi-07"}})
+    iot = played.client("iot")
+    iot.create_thing(thingName="core-7")
+    certificate = iot.create_keys_and_certificate(setAsActive=True)["certificateArn"]
+    iot.attach_thing_principal(thingName="core-7", principal=certificate)
     done = []
     with ExitStack() as tasks:
         tasks.enter_context(played_fargate(run("succeed"), played.environment))
@@ -49,9 +53,9 @@ def test_the_commands_of_the_page_are_executed_in_order(
             assert 0 == result.exit_code, (words, result.output)
             done.append(words[0])
 
-    assert ["run", "status", "logs", "add-device", "run", "destroy", "destroy"] == done
+    assert ["run", "status", "logs", "add-device", "add-device", "run", *["destroy"] * 2] == done
     assert {"watch-03.pem", "watch-03.key"} == {path.name for path in tmp_path.iterdir()}
-    assert [] == played.client("iot").list_things()["things"]
+    assert ["core-7"] == [one["thingName"] for one in iot.list_things()["things"]]
     assert [] == played.client("s3").list_buckets()["Buckets"]
 
 

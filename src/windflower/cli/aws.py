@@ -90,9 +90,16 @@ def add_device(
     folder: Annotated[Path, typer.Option("--out", help="Where its files are written.")] = Path(),
     key: KeyOption = "windflower",
     region: RegionOption = None,
+    core: Annotated[  # noqa: FBT002
+        bool, typer.Option("--core", help="It is a Greengrass core, and has a thing already.")
+    ] = False,
 ) -> None:
     """Make a device known, and write its certificate and its key."""
-    _run(lambda fleet: fleet.add_device(device, folder), key, region)
+
+    async def added(fleet: Any) -> dict[str, Any]:  # noqa: ANN401 - a CloudFleet, which is slow to import
+        return dict(await (fleet.add_core(device) if core else fleet.add_device(device, folder)))
+
+    _run(added, key, region)
 
 
 @app.command()

@@ -66,6 +66,7 @@ async def devices_task(told: Mapping[str, str]) -> int:
     account = Account(_needed(told, "WINDFLOWER_AWS_REGION"))
     registry = Registry(
         account.service("iot", unavailable=TransportError),
+        fleet=key,
         group=_needed(told, "WINDFLOWER_AWS_DEVICE_GROUP"),
         policy=_needed(told, "WINDFLOWER_AWS_DEVICE_POLICY"),
     )

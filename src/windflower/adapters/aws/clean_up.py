@@ -63,7 +63,9 @@ class CleanUp:
         self._storage = service("s3")
         self._tags = service("resourcegroupstaggingapi")
         self._stack = CloudStack(service("cloudformation"), key)
-        self._registry = Registry(service("iot"), group=f"{key}-devices", policy=f"{key}-device")
+        self._registry = Registry(
+            service("iot"), fleet=key, group=f"{key}-devices", policy=f"{key}-device"
+        )
 
     async def run(self) -> list[str]:
         """Remove all that is ours; return what is left, by its ARN."""
@@ -132,7 +134,7 @@ class CleanUp:
     async def _remove_things(self) -> None:
         for thing in await self._registry.things():
             if self._is_rehearsal:
-                self._tell(f"thing {thing}")
+                self._tell(await self._registry.what_goes(thing))
                 continue
             async for gone in self._registry.remove(thing):
                 self._tell(gone)

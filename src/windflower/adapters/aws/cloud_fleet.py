@@ -122,10 +122,7 @@ class CloudFleet:
     async def add_device(self, device: str, folder: Path) -> Answer:
         """Make a device known; write what it needs."""
         check_device(device)
-        outputs = await self._stack.outputs()
-        registry = Registry(
-            self._service("iot"), group=outputs["DeviceGroup"], policy=outputs["DevicePolicy"]
-        )
+        registry = await self._registry()
         certificate, key = folder / f"{device}.pem", folder / f"{device}.key"
         if key.exists():
             raise ConfigError(f"{key} is there already: it would be lost", key="out")
@@ -142,6 +139,12 @@ class CloudFleet:
             f" --reply-rule {self._key}_response --heartbeat-rule {self._key}_heartbeat",
         }
 
+    async def add_core(self, thing: str) -> Answer:
+        """Let a Greengrass core in, by the thing and the certificates that it has."""
+        check_device(thing)
+        registry = await self._registry()
+        return {"success": True, "device": thing, "certificates": await registry.adopt(thing)}
+
     async def destroy(self, tell: Tell, *, is_rehearsal: bool, takes_objects: bool) -> Answer:
         """Remove all that is ours; return what is left."""
         cleaning = CleanUp(
@@ -152,6 +155,15 @@ class CloudFleet:
         )
         left = await cleaning.run()
         return {"success": not left, "left": left}
+
+    async def _registry(self) -> Registry:
+        outputs = await self._stack.outputs()
+        return Registry(
+            self._service("iot"),
+            fleet=self._key,
+            group=outputs["DeviceGroup"],
+            policy=outputs["DevicePolicy"],
+        )
 
     def _service(self, name: str) -> Service:
         return self._account.service(name, unavailable=TransportError)

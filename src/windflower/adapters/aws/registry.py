@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Final
 
 from botocore.exceptions import ClientError
 from cryptography import x509
@@ -12,6 +13,9 @@ from cryptography.x509.oid import NameOID
 from windflower.adapters.aws.account import Service, code_of
 from windflower.adapters.aws.stack import listed
 from windflower.errors import ConfigError
+
+_MARK: Final = "windflower"
+"""The attribute of the things that a fleet made: whoever removes it may remove them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +36,35 @@ class Identity:
 
 
 class Registry:
-    """The things of one fleet.
+    """The things of one fleet: those that it made, which bear its name, and Greengrass cores.
 
     Args:
         iot: the service.
+        fleet: its UniqueKey.
         group: the fleet's thing group.
         policy: the policy of its devices.
     """
 
-    def __init__(self, iot: Service, *, group: str, policy: str) -> None:
+    def __init__(self, iot: Service, *, fleet: str, group: str, policy: str) -> None:
         self._iot = iot
+        self._fleet = fleet
         self._group = group
         self._policy = policy
 
     async def add(self, *devices: str) -> Identity:
-        """Make things, and one certificate for them; a thing that is there gets one more."""
+        """Make things, and one certificate for them; a thing of ours that is there gets one more.
+
+        Raises:
+            ConfigError: somebody else made one of them; nothing was made.
+        """
+        for device in devices:
+            found = await self._attributes(device)
+            if found is not None and found.get(_MARK) != self._fleet:
+                raise ConfigError(
+                    f"there is a thing {device} that this fleet did not make: if it is a Greengrass"
+                    f" core, windflower aws add-device {device} --core lets it in",
+                    key="device",
+                )
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, devices[0])])
         request = x509.CertificateSigningRequestBuilder().subject_name(name)
@@ -60,7 +78,8 @@ class Registry:
         arn = made["certificateArn"]
         await call("attach_policy", policyName=self._policy, target=arn)
         for device in devices:
-            await call("create_thing", thingName=device)
+            mark = {"attributes": {_MARK: self._fleet}}
+            await call("create_thing", thingName=device, attributePayload=mark)
             await call("add_thing_to_thing_group", thingName=device, thingGroupName=self._group)
             await call("attach_thing_principal", thingName=device, principal=arn)
         broker = await call("describe_endpoint", endpointType="iot:Data-ATS")
@@ -94,30 +113,75 @@ class Registry:
                 return []
             raise
 
+    async def adopt(self, core: str) -> int:
+        """Let a thing in that somebody else made, by the certificates that it has; make nothing.
+
+        Returns how many those are. Idempotent.
+
+        Raises:
+            ConfigError: there is no such thing, or it has no certificate.
+        """
+        if await self._attributes(core) is None:
+            raise ConfigError(f"there is no thing {core}: a Greengrass core has one", key="device")
+        certificates = await self._certificates(core)
+        if not certificates:
+            raise ConfigError(f"the thing {core} has no certificate", key="device")
+        for certificate in certificates:
+            await self._iot.call("attach_policy", policyName=self._policy, target=certificate)
+        await self._iot.call("add_thing_to_thing_group", thingName=core, thingGroupName=self._group)
+        return len(certificates)
+
+    async def what_goes(self, thing: str) -> str:
+        """Return what `remove` would say at its end."""
+        what = f"thing {thing}"
+        return what if await self._is_ours(thing) else f"{what}: out of the fleet, it stays"
+
     async def remove(self, thing: str) -> AsyncIterator[str]:
-        """Remove a thing, and its certificates where they are for nothing else; say what went."""
-        certificates = listed(self._iot, "list_thing_principals", "principals", thingName=thing)
-        for certificate in [str(one) async for one in certificates]:
-            call = self._iot.call
-            await call("detach_thing_principal", thingName=thing, principal=certificate)
-            things = listed(self._iot, "list_principal_things", "things", principal=certificate)
-            others = [one async for one in things]
-            if others:
-                continue
-            await call("detach_policy", policyName=self._policy, target=certificate)
-            policies = listed(self._iot, "list_attached_policies", "policies", target=certificate)
-            if [one async for one in policies]:
-                yield f"certificate of {thing}: left, somebody else uses it"
-                continue
-            name = certificate.rpartition("/")[2]
-            await call("update_certificate", certificateId=name, newStatus="INACTIVE")
-            await call("delete_certificate", certificateId=name)
-            yield f"certificate of {thing}"
+        """Remove a thing, or let go of one that somebody else made; say what went."""
+        is_ours, what = await self._is_ours(thing), await self.what_goes(thing)
+        for certificate in await self._certificates(thing):
+            if not is_ours:
+                await self._iot.call("detach_policy", policyName=self._policy, target=certificate)
+            elif said := await self._remove_certificate(thing, certificate):
+                yield said
         await self._iot.call(
             "remove_thing_from_thing_group", thingName=thing, thingGroupName=self._group
         )
-        await self._iot.call("delete_thing", thingName=thing)
-        yield f"thing {thing}"
+        if is_ours:
+            await self._iot.call("delete_thing", thingName=thing)
+        yield what
+
+    async def _remove_certificate(self, thing: str, certificate: str) -> str:
+        """Remove a certificate of a thing of ours where it is for nothing else."""
+        call = self._iot.call
+        await call("detach_thing_principal", thingName=thing, principal=certificate)
+        things = listed(self._iot, "list_principal_things", "things", principal=certificate)
+        if [one async for one in things]:
+            return ""
+        await call("detach_policy", policyName=self._policy, target=certificate)
+        policies = listed(self._iot, "list_attached_policies", "policies", target=certificate)
+        if [one async for one in policies]:
+            return f"certificate of {thing}: left, somebody else uses it"
+        name = certificate.rpartition("/")[2]
+        await call("update_certificate", certificateId=name, newStatus="INACTIVE")
+        await call("delete_certificate", certificateId=name)
+        return f"certificate of {thing}"
+
+    async def _certificates(self, thing: str) -> list[str]:
+        principals = listed(self._iot, "list_thing_principals", "principals", thingName=thing)
+        return [str(one) async for one in principals if ":cert/" in str(one)]
+
+    async def _is_ours(self, thing: str) -> bool:
+        return (await self._attributes(thing) or {}).get(_MARK) == self._fleet
+
+    async def _attributes(self, thing: str) -> dict[str, str] | None:
+        """Return a thing's attributes, None where there is no such thing."""
+        missing = ["ResourceNotFoundException"]
+        try:
+            found = await self._iot.call("describe_thing", expected=missing, thingName=thing)
+        except ClientError:
+            return None
+        return dict(found.get("attributes", {}))
 
 
 def _is_missing(error: Exception) -> bool:
