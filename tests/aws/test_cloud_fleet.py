@@ -1,6 +1,8 @@
 """`windflower aws`, command by command, against an account that is played here."""
 
+import hashlib
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +12,17 @@ import pytest
 from aws.fargate import played_fargate
 from aws.played_account import ACCOUNT, REGION, PlayedAccount, network_of, played_account
 from aws.test_pipeline import run
+from aws.wheelhouse import needs_installation
 from processes import Programs
 from typer.testing import CliRunner
 
+from windflower.adapters.aws import deploy_folder
+from windflower.adapters.aws.component import component_zip
 from windflower.adapters.aws.template import Template
 from windflower.cli.main import app
 
-STACK = Template.load().resolve(region=REGION, account=ACCOUNT)
+TEMPLATE = Template.load()
+STACK = TEMPLATE.resolve(region=REGION, account=ACCOUNT)
 
 
 @pytest.fixture
@@ -39,6 +45,77 @@ def played() -> Iterator[PlayedAccount]:
         iot.create_thing_group(thingGroupName="windflower-devices")
         iot.create_policy(policyName="windflower-device", policyDocument="{}")
         yield account
+
+
+SMALL = """
+Parameters:
+  UniqueKey: {Type: String}
+  SimulatedDevices: {Type: Number, Default: 3}
+  ComponentKey: {Type: String, Default: ""}
+  ComponentVersion: {Type: String, Default: 0.1.0}
+Resources:
+  RunLogs: {Type: AWS::Logs::LogGroup, Properties: {LogGroupName: !Sub "/${UniqueKey}/run"}}
+  Bucket: {Type: AWS::S3::Bucket, Properties: {BucketName: !Sub "${UniqueKey}-of-a-stack"}}
+Outputs:
+  BucketName: {Value: !Ref Bucket}
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedAccount]:
+    """An empty account, and another template: moto cannot make a stack of ours."""
+    shutil.copytree(deploy_folder._CHECKOUT / "greengrass", tmp_path / "deploy" / "greengrass")
+    (tmp_path / "deploy" / "aws").mkdir()
+    (tmp_path / "deploy" / "aws" / "template.yaml").write_text(SMALL)
+    monkeypatch.setattr(deploy_folder, "_CHECKOUT", tmp_path / "deploy")
+    monkeypatch.setattr("windflower.adapters.aws.stack._INTERVAL_S", 0.01)
+    with played_account(STACK) as account:
+        yield account
+
+
+def component_of(account: PlayedAccount) -> tuple[str, str]:
+    """Return the version and the key of the stack's component."""
+    (stack,) = account.client("cloudformation").describe_stacks()["Stacks"]
+    given = {one["ParameterKey"]: one["ParameterValue"] for one in stack["Parameters"]}
+    return given["ComponentVersion"], given["ComponentKey"]
+
+
+@needs_installation
+def test_a_component_is_uploaded_and_another_gets_another_version(
+    small: PlayedAccount, tmp_path: Path
+) -> None:
+    needed = tmp_path / "needed.txt"
+    needed.write_text("scikit-learn\n")
+    found = []
+    for arguments in (
+        ("--greengrass", "-p", "SimulatedDevices=5"),
+        ("--greengrass",),
+        (),
+        ("--greengrass", "--requirements", str(needed)),
+    ):
+        assert 0 == said("deploy", *arguments)[0]
+        found.append(component_of(small))
+    storage = small.client("s3")
+    bodies = [
+        storage.get_object(Bucket="windflower-of-a-stack", Key=key)["Body"].read()
+        for key in (found[0][1], found[3][1])
+    ]
+
+    assert ["0.1.1", "0.1.1", "0.1.1", "0.1.2"] == [version for version, _ in found]
+    assert found[0] == found[1] == found[2]
+    assert [component_zip(), component_zip(needed)] == bodies
+    for (_, key), body in zip((found[0], found[3]), bodies, strict=True):
+        assert f"windflower/greengrass/{hashlib.sha256(body).hexdigest()}/agent.zip" == key
+        TEMPLATE.resolve({"ComponentKey": key})  # the template takes such a key
+
+
+def test_what_a_component_needs_goes_with_one(programs: Programs, tmp_path: Path) -> None:
+    command = programs.windflower(
+        *("aws", "deploy", "--wheels", str(tmp_path), "--region", REGION), name="deploy"
+    )
+
+    assert 78 == command.wait()
+    assert "--requirements and --wheels go with --greengrass" in command.err
 
 
 def said(command: str, *arguments: str) -> tuple[int, dict[str, Any]]:

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 
 import pytest
@@ -22,15 +22,7 @@ from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.errors import ConfigError
 from windflower.offline.cloud import PlayedCloud, played_cloud
 
-
-def is_installed() -> bool:
-    try:
-        return bool(metadata.requires("windflower"))
-    except metadata.PackageNotFoundError:
-        return False
-
-
-pytestmark = pytest.mark.skipif(not is_installed(), reason="windflower is not installed here")
+pytestmark = wheelhouse.needs_installation
 
 RECIPE = json.loads(STACK.properties("GreengrassComponent")["InlineRecipe"])
 (MANIFEST,) = RECIPE["Manifests"]
@@ -72,11 +64,13 @@ def test_the_wheel_is_this_package_and_its_record_is_right() -> None:
         assert (f"sha256={found.decode()}", len(files[path])) == (digest, int(size))
 
 
-def test_a_folder_without_wheels_and_a_package_that_is_not_there_are_refused(
+def test_files_and_a_package_that_are_not_there_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError, match="holds no wheels"):
         component_zip(wheels=tmp_path)
+    with pytest.raises(ConfigError, match="No such file"):
+        component_zip(tmp_path / "needed.txt")
     (tmp_path / "windflower-0.dist-info").mkdir()
     (tmp_path / "windflower-0.dist-info" / "METADATA").write_text("Name: windflower\nVersion: 0\n")
     monkeypatch.syspath_prepend(tmp_path)

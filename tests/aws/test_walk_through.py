@@ -46,14 +46,14 @@ def test_the_commands_of_the_page_are_executed_in_order(
     with ExitStack() as tasks:
         tasks.enter_context(played_fargate(run("succeed"), played.environment))
         for words in commands():
-            if words == ["deploy"]:
+            if words[0] == "deploy":
                 continue
             given = [str(apps / "averaging") if word == "APP_DIR" else word for word in words]
             result = CliRunner().invoke(app, ["aws", *given])
             assert 0 == result.exit_code, (words, result.output)
             done.append(words[0])
 
-    assert ["run", "status", "logs", "add-device", "add-device", "run", *["destroy"] * 2] == done
+    assert ["run", "status", "logs", "add-device", "run", "add-device", *["destroy"] * 2] == done
     assert {"watch-03.pem", "watch-03.key"} == {path.name for path in tmp_path.iterdir()}
     assert ["core-7"] == [one["thingName"] for one in iot.list_things()["things"]]
     assert [] == played.client("s3").list_buckets()["Buckets"]

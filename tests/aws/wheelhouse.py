@@ -6,7 +6,20 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
+
+
+def _is_installed() -> bool:
+    try:
+        return bool(metadata.version("windflower"))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+needs_installation = pytest.mark.skipif(
+    not _is_installed(), reason="windflower is on the path and not installed"
+)
 
 
 def fill(folder: Path, requirement: str) -> None:

@@ -38,10 +38,28 @@ def deploy(
     parameter: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", help="Name=value of the template.")
     ] = None,
+    greengrass: Annotated[  # noqa: FBT002
+        bool, typer.Option("--greengrass", help="Also the agent, as a component for cores.")
+    ] = False,
+    requirements: Annotated[
+        Path | None, typer.Option(help="What apps need on a core, for pip.")
+    ] = None,
+    wheels: Annotated[
+        Path | None, typer.Option(help="Wheels of it all, for cores without PyPI.")
+    ] = None,
 ) -> None:
     """Make the stack, or change it; what is not given stays as it was."""
     given = dict(_pair(text) for text in parameter or [])
-    _run(lambda fleet: fleet.deploy(given, _tell), key, region)
+    if (requirements or wheels) and not greengrass:
+        raise ConfigError("--requirements and --wheels go with --greengrass", key="greengrass")
+
+    async def deployed(fleet: Any) -> dict[str, Any]:  # noqa: ANN401 - a CloudFleet, which is slow to import
+        from windflower.adapters.aws.component import component_zip  # noqa: PLC0415 - an extra
+
+        component = component_zip(requirements, wheels) if greengrass else None
+        return dict(await fleet.deploy(given, _tell, component=component))
+
+    _run(deployed, key, region)
 
 
 @app.command()

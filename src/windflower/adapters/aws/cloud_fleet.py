@@ -15,6 +15,7 @@ import boto3
 
 from windflower.adapters.aws.account import Account, Service
 from windflower.adapters.aws.clean_up import CleanUp
+from windflower.adapters.aws.component import ZIP_NAME
 from windflower.adapters.aws.registry import Registry
 from windflower.adapters.aws.stack import CloudStack, Tell, listed
 from windflower.adapters.aws.template import Template
@@ -47,13 +48,33 @@ class CloudFleet:
         self._interval_s = interval_s
         self._stack = CloudStack(self._service("cloudformation"), key)
 
-    async def deploy(self, parameters: Mapping[str, str], tell: Tell) -> Answer:
-        """Make or change the stack."""
+    async def deploy(
+        self, parameters: Mapping[str, str], tell: Tell, *, component: bytes | None = None
+    ) -> Answer:
+        """Make or change the stack, with a component for Greengrass cores where one is given."""
         template = Template.load()
         given = {**parameters, "UniqueKey": self._key}
         template.resolve(given)  # what it would refuse, it refuses now
-        await self._stack.apply(template.uploaded(), given, tell)
+        has_bucket = await self._stack.status() not in {None, "ROLLBACK_COMPLETE"}
+        if component is None or not has_bucket:
+            await self._stack.apply(template.uploaded(), given, tell)
+        if component is not None:
+            # In one step with another recipe: a version of a component cannot be changed.
+            given |= await self._upload(component, tell)
+            await self._stack.apply(template.uploaded(), given, tell)
         return {"success": True, **await self._stack.outputs()}
+
+    async def _upload(self, component: bytes, tell: Tell) -> dict[str, str]:
+        """Put a component into the bucket; return the parameters by which the stack has it."""
+        name = f"{self._key}/greengrass/{hashlib.sha256(component).hexdigest()}/{ZIP_NAME}"
+        now = await self._stack.parameters()
+        if now.get("ComponentKey") == name:
+            return {}
+        bucket = (await self._stack.outputs())["BucketName"]
+        await self._service("s3").call("put_object", Bucket=bucket, Key=name, Body=component)
+        version = _next_patch(now["ComponentVersion"])
+        tell(f"component {version}: {len(component)} bytes in {bucket}/{name}")
+        return {"ComponentKey": name, "ComponentVersion": version}
 
     async def status(self) -> Answer:
         """Return how the stack is, who was heard, and how the last runs ended."""
@@ -180,6 +201,11 @@ async def open_fleet(key: str, region: str | None) -> AsyncIterator[CloudFleet]:
         yield CloudFleet(account, where, key)
     finally:
         account.close()
+
+
+def _next_patch(version: str) -> str:
+    major, minor, patch = version.split(".")
+    return f"{major}.{minor}.{int(patch) + 1}"
 
 
 def _zipped(folder: Path) -> bytes:

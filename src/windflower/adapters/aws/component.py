@@ -33,7 +33,7 @@ def component_zip(requirements: Path | None = None, wheels: Path | None = None) 
         wheels: a folder with wheels of all that is needed, for cores that reach no PyPI.
 
     Raises:
-        ConfigError: there are no wheels in the folder, or this package was not installed.
+        ConfigError: there are no such files, or this package was not installed.
     """
     name, wheel = agent_wheel()
     files = {
@@ -44,13 +44,20 @@ def component_zip(requirements: Path | None = None, wheels: Path | None = None) 
         },
     }
     if requirements is not None:
-        files["requirements.txt"] = requirements.read_bytes()
+        files["requirements.txt"] = _read(requirements)
     if wheels is not None:
         found = sorted(wheels.glob("*.whl"))
         if not found:
             raise ConfigError(f"{wheels} holds no wheels: pip download makes them", key="wheels")
         files |= {f"wheels/{path.name}": path.read_bytes() for path in found}
     return _zipped(files)
+
+
+def _read(requirements: Path) -> bytes:
+    try:
+        return requirements.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{requirements}: {error.strerror}", key="requirements") from error
 
 
 def agent_wheel() -> tuple[str, bytes]:
