@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -28,6 +29,7 @@ RECIPE = json.loads(STACK.properties("GreengrassComponent")["InlineRecipe"])
 (MANIFEST,) = RECIPE["Manifests"]
 PATH = f"{sys.base_prefix}/bin:/usr/bin:/bin"
 SCRIPTS = ("install.sh", "run.sh")
+SHELLCHECK = shutil.which("shellcheck")
 
 
 # -------------------------------------------------------------------------------- the zip
@@ -123,6 +125,17 @@ def test_the_scripts_can_be_read_by_a_plain_shell(script: str) -> None:
     assert 0 == subprocess.run(["/bin/sh", "-n"], input=text, check=False).returncode
 
 
+@pytest.mark.skipif(SHELLCHECK is None, reason="shellcheck is not installed")
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_shellcheck_finds_nothing_in_the_scripts(script: str) -> None:
+    text = unzipped(component_zip())[script]
+    done = subprocess.run(
+        [str(SHELLCHECK), "--shell", "sh", "-"], input=text, capture_output=True, check=False
+    )
+
+    assert b"" == done.stdout
+
+
 def test_a_core_without_python_says_so_in_one_line(programs: Programs) -> None:
     tools = programs.folder / "tools"
     tools.mkdir()
@@ -189,6 +202,7 @@ def as_core(cloud: PlayedCloud, thing: str) -> BrokerAddress:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 @pytest.mark.skipif(util.find_spec("ensurepip") is None, reason="this Python makes no venv")
 async def test_a_core_takes_part_in_a_run_and_the_model_is_the_one_of_plain_agents(

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from aws.wheelhouse import needs_installation
 from processes import ENVIRONMENT
 
 from windflower.adapters.aws.component import component_zip
@@ -18,12 +19,22 @@ ROOT = Path(__file__).parents[2]
 UV = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
 
 
-@pytest.mark.skipif(UV is None, reason="uv is not in the environment")
+needs_uv = pytest.mark.skipif(UV is None, reason="uv is not in the environment")
+
+
+def built(folder: Path) -> Path:
+    """Return the wheel that is built from the tree."""
+    assert UV is not None
+    build = [UV, "build", "--quiet", "--wheel", "--out-dir", str(folder), str(ROOT)]
+    subprocess.run(build, check=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@needs_uv
 def test_the_wheel_runs_the_demo_in_an_empty_environment(tmp_path: Path) -> None:
     assert UV is not None
-    build = [UV, "build", "--quiet", "--wheel", "--out-dir", str(tmp_path), str(ROOT)]
-    subprocess.run(build, check=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    wheel = built(tmp_path)
     names = zipfile.ZipFile(wheel).namelist()
     assert "windflower/examples/01-smartwatch/data/watch.npz" in names
     assert "windflower/examples/01-smartwatch/data/NOTICE.md" in names
@@ -37,14 +48,6 @@ def test_the_wheel_runs_the_demo_in_an_empty_environment(tmp_path: Path) -> None
     install = [UV, "pip", "install", "--quiet", "-p", str(python), "-c", lock]
     subprocess.run([*install, f"{wheel}[demo]"], check=True)
     clean = {k: v for k, v in ENVIRONMENT.items() if not k.startswith("PYTHON")}
-    make = (
-        "import sys; from windflower.adapters.aws.component import component_zip;"
-        " sys.stdout.buffer.write(component_zip())"
-    )
-    component = subprocess.run(
-        [python, "-c", make], cwd=tmp_path, env=clean, capture_output=True, check=True
-    )
-    assert component_zip() == component.stdout  # as it is made in a checkout
     done = subprocess.run(
         [
             *(str(tmp_path / "venv" / "bin" / "windflower"), "demo", "--rounds", "2"),
@@ -58,3 +61,25 @@ def test_the_wheel_runs_the_demo_in_an_empty_environment(tmp_path: Path) -> None
     )
 
     assert json.loads(done.stdout.splitlines()[-1])["success"] is True
+
+
+@needs_uv
+@needs_installation
+def test_the_wheel_makes_the_same_component_as_a_checkout(tmp_path: Path) -> None:
+    assert UV is not None
+    target = str(tmp_path / "installed")
+    install = [UV, "pip", "install", "--quiet", "--no-deps", "--target", target]
+    subprocess.run([*install, str(built(tmp_path))], check=True)
+    make = (
+        "import sys; from windflower.adapters.aws.component import component_zip;"
+        " sys.stdout.buffer.write(component_zip())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", make],
+        cwd=tmp_path,
+        env={**ENVIRONMENT, "PYTHONPATH": target},
+        capture_output=True,
+        check=True,
+    )
+
+    assert component_zip() == done.stdout

@@ -74,10 +74,11 @@ def agent_wheel() -> tuple[str, bytes]:
         raise ConfigError("windflower was installed from older files: install it again", key="")
     info = f"windflower-{installed.version}.dist-info"
     files = dict(_package_files(resources.files("windflower"), "windflower"))
-    for name in ("METADATA", "entry_points.txt", "licenses/LICENSE"):
-        text = installed.read_text(name)
-        if text is not None:
-            files[f"{info}/{name}"] = text.encode()
+    # The README behind the headers is for people, and an editable install has an old one.
+    headers = (installed.read_text("METADATA") or "").partition("\n\n")[0]
+    files[f"{info}/METADATA"] = f"{headers}\n".encode()
+    for name in ("entry_points.txt", "licenses/LICENSE"):
+        files[f"{info}/{name}"] = (installed.read_text(name) or "").encode()
     files[f"{info}/WHEEL"] = _WHEEL.encode()
     files[f"{info}/RECORD"] = _record(files, f"{info}/RECORD")
     return f"windflower-{installed.version}-py3-none-any.whl", _zipped(files)

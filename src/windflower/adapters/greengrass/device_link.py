@@ -125,7 +125,7 @@ class GreengrassDeviceLink:
     def answer(self, method: Method, message: bytes) -> None:
         """Publish a reply, or drop it while there is no nucleus.
 
-        A nucleus without a way to IoT Core keeps it until there is one.
+        A nucleus without a way to IoT Core may keep it until there is one, or say that it cannot.
         """
         topic = self._ingest.to_rule("reply", self._topics.reply(method, self._device))
         self._publish(topic, message, QOS.AT_LEAST_ONCE)
