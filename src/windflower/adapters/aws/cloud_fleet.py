@@ -60,21 +60,29 @@ class CloudFleet:
             await self._stack.apply(template.uploaded(), given, tell)
         if component is not None:
             # In one step with another recipe: a version of a component cannot be changed.
-            given |= await self._upload(component, tell)
-            await self._stack.apply(template.uploaded(), given, tell)
+            await self._give(component, template, given, tell)
         return {"success": True, **await self._stack.outputs()}
 
-    async def _upload(self, component: bytes, tell: Tell) -> dict[str, str]:
-        """Put a component into the bucket; return the parameters by which the stack has it."""
-        name = f"{self._key}/greengrass/{hashlib.sha256(component).hexdigest()}/{ZIP_NAME}"
-        now = await self._stack.parameters()
-        if now.get("ComponentKey") == name:
-            return {}
+    async def _give(
+        self, component: bytes, template: Template, given: Mapping[str, str], tell: Tell
+    ) -> None:
+        """Change the stack, which has a bucket, to one with this component."""
         bucket = (await self._stack.outputs())["BucketName"]
-        await self._service("s3").call("put_object", Bucket=bucket, Key=name, Body=component)
+        now = await self._stack.parameters()
+        folder = f"{self._key}/greengrass/"
+        name = f"{folder}{hashlib.sha256(component).hexdigest()}/{ZIP_NAME}"
+        old = now["ComponentKey"]
+        if old == name:
+            await self._stack.apply(template.uploaded(), given, tell)
+            return
+        storage = self._service("s3")
+        await storage.call("put_object", Bucket=bucket, Key=name, Body=component)
         version = _next_patch(now["ComponentVersion"])
         tell(f"component {version}: {len(component)} bytes in {bucket}/{name}")
-        return {"ComponentKey": name, "ComponentVersion": version}
+        more = {"ComponentKey": name, "ComponentVersion": version}
+        await self._stack.apply(template.uploaded(), {**given, **more}, tell)
+        if old.startswith(folder):  # no version is made from it any more
+            await storage.call("delete_object", Bucket=bucket, Key=old)
 
     async def status(self) -> Answer:
         """Return how the stack is, who was heard, and how the last runs ended."""
