@@ -15,7 +15,7 @@ from windflower.flower.app_folder import ConfigValue
 
 QUIET = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.05",
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25",
     "OMP_NUM_THREADS": "1",
 }
 

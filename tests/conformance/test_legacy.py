@@ -23,11 +23,15 @@ KINDS: dict[str, Config] = {
 def test_an_app_of_the_old_kind_sees_what_it_sees_on_flowers_server(
     fleet: ConformanceFleet, tmp_path: Path, kind: str
 ) -> None:
-    _, real = on_the_fleet(fleet, "legacy", tmp_path / "real", KINDS[kind])
+    answer, real = on_the_fleet(fleet, "legacy", tmp_path / "real", KINDS[kind])
     twin = on_the_twin("legacy", tmp_path / "twin", KINDS[kind])
 
     assert {f"client-{number}" for number in range(4)} | {"server"} <= set(real)
     assert twin == real
+    last = real["server"][3]
+    shown = {"loss": last["loss"], "most": float.fromhex(last["metrics"]["most"])}
+    assert (2, shown) == (answer["rounds"], answer["metrics"]["evaluate"])
+    assert {"train", "evaluate", "server"} == set(answer["metrics"])
 
 
 @pytest.mark.parametrize("server", ["", "Counting"])

@@ -54,7 +54,7 @@ def on_the_fleet(
     out.mkdir()
     seed = [] if is_secret else ["--seed", str(SEED)]
     run = fleet.run(APPS / app, {"out": str(out), **config}, *seed, *arguments)
-    assert 0 == run.wait(), run.err
+    assert 0 == run.wait(), run.err + run.out
     return run.last, read_account(out)
 
 
