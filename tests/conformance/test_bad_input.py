@@ -95,7 +95,7 @@ LATE = (
 def test_what_one_device_does_wrong_is_one_line_and_the_run_goes_on(
     fleet: ConformanceFleet, app: Path, line: str, says: str, failed: int, late: int
 ) -> None:
-    run = run_with(fleet, app, CLIENT.replace("HERE", line), timeout_s=4.0)
+    run = run_with(fleet, app, CLIENT.replace("HERE", line), timeout_s=6.0 if late else 60.0)
     answer = strict_json(run.out)
 
     assert 0 == run.process.returncode, run.err
