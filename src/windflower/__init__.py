@@ -9,11 +9,20 @@ result = fleet.run("path/to/app", devices=10).result()
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from windflower.fleet import Device, Fleet, Run, RunResult, fleet_grid, open_fleet
+    from windflower.fleet import Device, Fleet, Run, RunResult, fleet_grid, on_fleet, open_fleet
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["Device", "Fleet", "Run", "RunResult", "__version__", "fleet_grid", "open_fleet"]
+__all__ = [
+    "Device",
+    "Fleet",
+    "Run",
+    "RunResult",
+    "__version__",
+    "fleet_grid",
+    "on_fleet",
+    "open_fleet",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever it is

@@ -11,13 +11,14 @@ print(result.metrics, result.arrays["weights"].shape)
 """
 
 import asyncio
+import functools
 import json
 import queue
 import secrets
 import sys
 import tempfile
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from flwr.app import Context
     from flwr.serverapp import Grid
     from numpy.typing import NDArray
+
+    Main = Callable[[Grid, Context], None]
 
 Event = dict[str, Any]
 _Told = queue.SimpleQueue["Event | None"]
@@ -289,6 +292,27 @@ def open_fleet(state: str | Path | None = None, *, broker: str | None = None) ->
     return Fleet(settings.state, settings.broker)
 
 
+def on_fleet(main: "Main") -> "Main":
+    """Let a ServerApp that Flower itself started work with the fleet of a running gateway.
+
+        @app.main()
+        @windflower.on_fleet
+        def main(grid: Grid, context: Context) -> None:
+            ...
+
+    It is one line; see `fleet_grid` for what it does and for what can be said.
+    """
+    folder = _app_around(Path(main.__code__.co_filename))
+
+    @functools.wraps(main)
+    def on_our_grid(grid: "Grid", context: "Context") -> None:
+        del grid  # Flower's
+        with fleet_grid(context, app=folder) as fleet:
+            main(fleet, context)
+
+    return on_our_grid
+
+
 def fleet_grid(
     context: "Context",
     *,
@@ -298,10 +322,8 @@ def fleet_grid(
 ) -> "AbstractContextManager[Grid]":
     """Use the fleet of a running gateway in a ServerApp that Flower itself started.
 
-        @app.main()
-        def main(grid: Grid, context: Context) -> None:
-            with windflower.fleet_grid(context) as grid:
-                ...
+        with windflower.fleet_grid(context) as grid:
+            strategy.start(grid, ...)
 
     The run is one of the gateway's: `windflower runs` shows it. It cannot be resumed, since the
     ServerApp's process is Flower's. Its policy and its configuration are the app's own.

@@ -21,9 +21,17 @@ QUIET = {
 
 
 class SuperLink:
-    """A SuperLink, with as many SuperNodes as the fleet has devices."""
+    """A SuperLink, with SuperNodes.
 
-    def __init__(self, programs: Programs) -> None:
+    Args:
+        programs: starts them.
+        nodes: how many; by default as many as the fleet has devices.
+        environment: what all of them find in theirs.
+    """
+
+    def __init__(
+        self, programs: Programs, *, nodes: int = len(DEVICES), **environment: str
+    ) -> None:
         self.programs = programs
         self._names = itertools.count()
         self._started: list[Program] = []
@@ -34,10 +42,10 @@ class SuperLink:
             f'[superlink]\ndefault = "local"\n[superlink.local]\naddress = "127.0.0.1:{port}"\n'
             "insecure = true\n"
         )
-        self._environment = {**QUIET, "FLWR_HOME": str(home)}
+        self._environment = {**QUIET, "FLWR_HOME": str(home), **environment}
         self._start("flower-superlink", "--insecure", "--port", str(port), "--host", "127.0.0.1")
         until(lambda: listens(port), "the SuperLink")
-        for number in range(len(DEVICES)):
+        for number in range(nodes):
             config = as_flower_spells(node_config(number))
             link = ("--insecure", "--superlink", f"127.0.0.1:{port}")
             here = ("--host", "127.0.0.1", "--port", str(free_port()))
