@@ -50,7 +50,9 @@ def actions(grid: Grid, context: Context) -> None:
 def by_hand(grid: Grid, context: Context) -> None:
     """Push twice, pull as replies come, and pull again what was pulled."""
     first = list(grid.push_messages(to_all(grid, "query", group="one")))
-    second = list(grid.push_messages(to_all(grid, "query.status", group="two")))
+    content = RecordDict({"config": ConfigRecord({"asked": "query.status"})})
+    nodes = sorted(node.node_id for node in grid.get_nodes())
+    second = list(grid.push_messages([grid.create_message(content, "query.status", node, "two") for node in nodes]))
     waiting, replies = set(first + second), []
     while waiting:
         arrived = list(grid.pull_messages(sorted(waiting)))
