@@ -31,7 +31,9 @@ def settings_file() -> Path:
 class Settings(BaseSettings):
     """A gateway's settings. Each can be given as WINDFLOWER_NAME."""
 
-    model_config = SettingsConfigDict(env_prefix="WINDFLOWER_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="WINDFLOWER_", extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -141,9 +143,31 @@ def load_settings(**given: object) -> Settings:
         raise ConfigError(f"{settings_file()} is not TOML: {error}", key="config") from error
 
 
+def origins(**given: object) -> dict[str, str]:
+    """Return where each setting came from, as a person would look for it.
+
+    Args:
+        **given: as for `load_settings`.
+    """
+    flags = {key: value for key, value in given.items() if value is not None}
+    file = settings_file()
+    written = tomllib.loads(file.read_text()) if file.is_file() else {}
+    return {
+        key: "default" if _is_default(key, flags, written) else _source(key, flags)
+        for key in Settings.model_fields
+    }
+
+
+def _is_default(key: str, flags: Mapping[str, object], written: Mapping[str, object]) -> bool:
+    return key not in flags and key not in written and _variable(key) not in os.environ
+
+
+def _variable(key: str) -> str:
+    return f"WINDFLOWER_{key.upper()}"
+
+
 def _source(key: str, flags: Mapping[str, object]) -> str:
     """Return where a value came from, as a person would look for it."""
     if key in flags:
         return f"--{key.replace('_', '-')}"
-    variable = f"WINDFLOWER_{key.upper()}"
-    return variable if variable in os.environ else f"{key} in {settings_file()}"
+    return _variable(key) if _variable(key) in os.environ else f"{key} in {settings_file()}"

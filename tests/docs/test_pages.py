@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -34,6 +36,17 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 def without_blocks(page: Path) -> str:
     return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def test_the_page_of_settings_is_made_of_their_types() -> None:
+    made = subprocess.run(
+        [sys.executable, ROOT / "tools" / "settings_page.py"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert made.stdout == (ROOT / "docs" / "settings.md").read_text()
 
 
 # --------------------------------------------------------------------------------- blocks

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from windflower.cli.config import show_settings
 from windflower.errors import ConfigError
-from windflower.settings import load_settings
+from windflower.settings import Settings, load_settings, origins
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +70,31 @@ def test_a_file_that_is_not_toml_is_refused(
     monkeypatch.setenv("WINDFLOWER_CONFIG", "mine.toml")
     with pytest.raises(ConfigError, match=r"mine\.toml is not TOML"):
         load_settings()
+
+
+def test_each_setting_says_where_it_came_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "windflower.toml"
+    file.write_text("resume_gb = 5.0\nkeep_days = 3.0\n")
+    monkeypatch.setenv("WINDFLOWER_CONFIG", str(file))
+    monkeypatch.setenv("WINDFLOWER_KEEP_DAYS", "4")
+    found = origins(state=tmp_path)
+
+    assert "--state" == found["state"]
+    assert f"resume_gb in {file}" == found["resume_gb"]
+    assert "WINDFLOWER_KEEP_DAYS" == found["keep_days"]
+    assert {"default"} == {found[k] for k in found.keys() - {"state", "resume_gb", "keep_days"}}
+    assert set(Settings.model_fields) == set(found)
+
+
+def test_what_is_shown_holds_no_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WINDFLOWER_BROKER", "mqtts://us:secret@broker.example")
+    for is_json in (True, False):
+        show_settings(None, has_origin=True, is_json=is_json)
+        shown = capsys.readouterr().out
+        assert "secret" not in shown
+        assert "mqtts://us@broker.example:8883" in shown
+        assert "WINDFLOWER_BROKER" in shown

@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 devices_app = typer.Typer(help="The fleet's devices.", no_args_is_help=True)
 app.add_typer(devices_app, name="devices")
+config_app = typer.Typer(help="The gateway's settings.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
 models_app = typer.Typer(help="The model that the fleet is to have.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(aws_app, name="aws")
@@ -277,6 +279,18 @@ def list_devices(
     from windflower.settings import load_settings  # noqa: PLC0415
 
     show_devices(load_settings(state=state).state, limit=limit, is_json=output is Format.JSON)
+
+
+@config_app.command("show")
+def show_config(
+    origin: Annotated[bool, typer.Option(help="Say where each value came from.")] = False,  # noqa: FBT002
+    state: StateOption = None,
+    output: FormatOption = Format.DEFAULT,
+) -> None:
+    """Show the settings as a gateway that is started here would have them."""
+    from windflower.cli.config import show_settings  # noqa: PLC0415
+
+    show_settings(state, has_origin=origin, is_json=output is Format.JSON)
 
 
 @models_app.command("publish")

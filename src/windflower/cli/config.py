@@ -1,0 +1,31 @@
+"""`windflower config`: what is set, and where."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from windflower.adapters.local.mqtt import BrokerAddress
+from windflower.settings import Settings, load_settings, origins
+
+
+def show_settings(state: Path | None, *, has_origin: bool, is_json: bool) -> None:
+    """Print each setting, and where it came from; a broker's password is left out."""
+    settings, sources = load_settings(state=state), origins(state=state)
+    values = {key: _shown(settings, key) for key in Settings.model_fields}
+    if is_json:
+        answer: dict[str, Any] = {"success": True, "settings": values}
+        if has_origin:
+            answer["origins"] = sources
+        sys.stdout.write(json.dumps(answer) + "\n")
+        return
+    for key, value in values.items():
+        line = f"{key:<20} {'-' if value is None or value == '' else value}"
+        sys.stdout.write((f"{line:<56}  {sources[key]}" if has_origin else line).rstrip() + "\n")
+
+
+def _shown(settings: Settings, key: str) -> Any:  # noqa: ANN401 - whatever it is, for JSON
+    value = getattr(settings, key)
+    if key == "broker" and value is not None:
+        return str(BrokerAddress.parse(value))
+    return str(value) if isinstance(value, Path) else value
