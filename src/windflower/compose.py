@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from windflower import __version__
 from windflower.adapters.local.access import Access
 from windflower.adapters.local.blob_endpoint import blob_endpoint
 from windflower.adapters.local.blob_folder import BlobFolder
@@ -36,11 +37,15 @@ from windflower.gateway.housekeeping import Housekeeping
 from windflower.gateway.line import SocketLine
 from windflower.gateway.line_server import LineServer
 from windflower.gateway.models import Models
+from windflower.observe.endpoint import endpoint
+from windflower.observe.metrics import Metrics
 from windflower.ports import Blobs, Commands, Intake, Journal
 from windflower.settings import Settings
 from windflower.wire.limits import INLINE_PACK_BYTES
 from windflower.wire.sealing import KEY_BYTES, Signer
 from windflower.wire.topics import Topics
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _SOCKET_PATH_BYTES: Final = 100
 """A unix socket's path has at most 108 bytes on Linux, 104 elsewhere."""
@@ -261,7 +266,12 @@ async def _gateway(
     journal, blobs = world.journal, world.blobs
     clock = SystemClock()
     events = EventFile(state.events)
-    feed = Feed(events)
+    metrics = Metrics(
+        lambda: fleet.roster.freshest(),  # noqa: PLW0108 - it has none before it has started
+        clock.now,
+        version=__version__,
+    )
+    feed = Feed(events, metrics)
     ports = FleetPorts(world.commands, world.replies, world.presence, blobs, journal, clock)
     fleet = Fleet(ports, signer=signer, feed=feed, broker=world.broker)
     budget = Budget(int(settings.resume_gb * (1 << 30)), journal=journal, blobs=blobs, feed=feed)
@@ -277,6 +287,7 @@ async def _gateway(
         retention=Retention(settings.keep_days, int(settings.keep_gb * (1 << 30))),
     )
     serving: list[asyncio.Task[None]] = []
+    page, page_url = await _open_page(settings, state, metrics)
     try:
         memory = await fleet.start()
         desk.restore(memory.runs, memory.last_number)
@@ -284,7 +295,7 @@ async def _gateway(
         feed.report(GatewayStarted(broker=world.broker, blobs=world.blobs_url))
         if world.access is not None:
             world.access.save(state.access)
-        card = _card(state.socket, world, signer.public_key, private=settings.private)
+        card = _card(state.socket, world, signer.public_key, page_url, private=settings.private)
         write_durably(state.card, card)
         if world.own is not None:
             serving.append(_keep(world.own, world.broker, feed))
@@ -296,6 +307,7 @@ async def _gateway(
         for task in serving:
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
+        await page.stop()
         await server.stop()
         await fleet.stop()
         events.close()
@@ -331,6 +343,24 @@ async def _open_endpoint(
     return endpoint
 
 
+async def _open_page(
+    settings: Settings, state: StateFolder, metrics: Metrics
+) -> tuple[HttpServer, str]:
+    """Show what there is to see, on the port of last time where that is free; return its URL."""
+    host = settings.page_host.removeprefix("[").removesuffix("]")
+    if host not in _LOOPBACK and settings.page_token is None:
+        raise ConfigError(
+            f"page_host {host} can be reached by others: set page_token, which they have to know",
+            key="page_token",
+        )
+    remembered = RememberedPort(state.path / "page-port")
+    port = settings.page_port or await remembered.last(host)
+    server = HttpServer(endpoint(metrics, token=settings.page_token), host=host, port=port)
+    port = await server.start()
+    remembered.remember(port)
+    return server, f"http://{in_url(host)}:{port}"
+
+
 def _own_address(broker: BrokerAddress) -> str:
     """Return our address on the way to the broker: the one on which its devices may find us."""
     try:
@@ -343,7 +373,7 @@ def _own_address(broker: BrokerAddress) -> str:
         return "127.0.0.1"
 
 
-def _card(line: Path, world: _World, key: str, *, private: bool) -> bytes:
+def _card(line: Path, world: _World, key: str, page: str, *, private: bool) -> bytes:
     card = {
         "success": True,
         "pid": os.getpid(),
@@ -353,6 +383,7 @@ def _card(line: Path, world: _World, key: str, *, private: bool) -> bytes:
         "broker-pid": world.own.pid if world.own else None,
         "blobs": world.blobs_url,
         "key": key,
+        "page": page,
         "inline-bytes": world.inline_bytes,
         "private": private,
     }

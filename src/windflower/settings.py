@@ -120,6 +120,16 @@ class Settings(BaseSettings):
     blobs_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """The port on which devices can reach blobs; 0 takes a free one."""
 
+    page_host: str = "127.0.0.1"
+    """Where the gateway's numbers are shown (`/metrics`). Another address than this machine's own
+    needs a `page_token`."""
+
+    page_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """The port of that; 0 takes a free one, and the same again after a restart."""
+
+    page_token: str | None = None
+    """What has to be known by whoever looks; None lets everybody on this machine look."""
+
     blobs_url: str | None = None
     """How devices reach blobs, where that is not http://BLOBS_HOST:BLOBS_PORT."""
 

@@ -18,11 +18,11 @@ class Feed:
     """Writes events where they are kept, and to everybody who watches.
 
     Args:
-        sink: keeps each line.
+        *sinks: keep each line, or count it.
     """
 
-    def __init__(self, sink: Events) -> None:
-        self._sink = sink
+    def __init__(self, *sinks: Events) -> None:
+        self._sinks = sinks
         self._watchers: set[asyncio.Queue[Line]] = set()
 
     def report(self, event: Event) -> None:
@@ -32,7 +32,8 @@ class Feed:
     def write(self, line: Line) -> None:
         """Write a line that is an event already."""
         line = {"at": round(time.time(), 4), **line}
-        self._sink.write(line)
+        for sink in self._sinks:
+            sink.write(line)
         for watcher in self._watchers:
             if watcher.full():
                 watcher.get_nowait()
