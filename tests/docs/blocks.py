@@ -14,7 +14,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import typer.main
 from processes import Program, Programs, free_port, until
@@ -101,9 +101,11 @@ def check_windflower(arguments: list[str]) -> None:
     if arguments[0] == "agent":
         parse_agent(arguments[1:])
         return
-    command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
     rest = list(arguments)
     while below := getattr(command, "commands", None):
+        if not rest and command.invoke_without_command:
+            return
         command = below[rest.pop(0)]
     command.make_context("windflower", rest)
 

@@ -3,9 +3,24 @@
 import json
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any, Final
 
+from windflower.cli.logs import events_of
 from windflower.compose import StateFolder
+from windflower.errors import ConfigError
+
+FAILURES: Final = 5
+"""So many of its last failures are shown."""
+
+_KINDS: Final = {
+    "reply-accepted": "ok",
+    "reply-failed": "failed",
+    "reply-missing": "missing",
+    "reply-late": "late",
+    "device-lost": "lost",
+}
 
 
 def show_devices(state: Path, *, limit: int | None, is_json: bool) -> None:
@@ -21,3 +36,73 @@ def show_devices(state: Path, *, limit: int | None, is_json: bool) -> None:
         heard = f"{now - device['heard-at']:8.1f} s ago" if device["heard-at"] else "     not yet"
         state_word = "online " if device["online"] else "offline"
         sys.stdout.write(f"{state_word}  {heard}  {device['device']}\n")
+
+
+def show_device(state: Path, device: str, *, is_json: bool) -> None:
+    """Print what is known of one device: presence, labels, model, and how it has answered.
+
+    Raises:
+        ConfigError: no device of this name was heard.
+    """
+    known = {d["device"]: d for d in StateFolder(state).line().devices()}
+    if device not in known:
+        raise ConfigError(
+            f"no device {device} was heard: see `windflower devices ls`", key="device"
+        )
+    history = _History(device)
+    for event in events_of(state / "events.jsonl"):
+        history.take(event)
+    if is_json:
+        answer = {"success": True, **known[device], **history.to_json()}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        return
+    found = known[device]
+    heard = f"{time.time() - found['heard-at']:.1f} s ago" if found["heard-at"] else "not yet"
+    state_word = "online" if found["online"] else "offline"
+    lines = [
+        f"{device} is {state_word}, heard {heard}, every {found['interval-s']:g} s",
+        *(f"label  {key} = {value}" for key, value in sorted(found["labels"].items())),
+        f"model  {found['model'] or 'none'}",
+        *history.lines(),
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+class _History:
+    """How one device has answered, by what is left of the events."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._counts: Counter[str] = Counter()
+        self._failures: list[dict[str, Any]] = []
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Take an event."""
+        if event.get("device") != self._device:
+            return
+        kind = _KINDS.get(event["event"])
+        if kind is not None:
+            self._counts[kind] += 1
+        if event["event"] in ("reply-failed", "device-unfit"):
+            self._failures = [*self._failures, event][-FAILURES:]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for scripts."""
+        failures = [
+            {"at": e["at"], "run-id": e["run"], "reason": e["reason"]} for e in self._failures
+        ]
+        return {"answers": dict(self._counts), "failures": failures}
+
+    def lines(self) -> list[str]:
+        """Return it for people; the last failure in full."""
+        told = ", ".join(f"{count} {kind}" for kind, count in sorted(self._counts.items()))
+        lines = [f"told   {told or 'nothing yet'}"]
+        for event in self._failures:
+            at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["at"]))
+            reason = event["reason"] if event is self._failures[-1] else _first(event["reason"])
+            lines.append(f"failed {at} in run {event['run']}: {reason}")
+        return lines
+
+
+def _first(reason: str) -> str:
+    return reason.splitlines()[0] if reason else ""

@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 devices_app = typer.Typer(help="The fleet's devices.", no_args_is_help=True)
 app.add_typer(devices_app, name="devices")
+runs_app = typer.Typer(help="Runs, the latest first.")
+app.add_typer(runs_app, name="runs")
 config_app = typer.Typer(help="The gateway's settings.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 models_app = typer.Typer(help="The model that the fleet is to have.", no_args_is_help=True)
@@ -338,14 +340,50 @@ def fetch_model(
     _finish(fetch(_state(state), device, out, is_json=output is Format.JSON), output)
 
 
-@app.command("runs")
-def list_runs(state: StateOption = None, output: FormatOption = Format.DEFAULT) -> None:
+@devices_app.command("show")
+def show_device(
+    device: Annotated[str, typer.Argument(metavar="DEVICE_ID", help="The device.")],
+    state: StateOption = None,
+    output: FormatOption = Format.DEFAULT,
+) -> None:
+    """Show one device: presence, labels, model, how it has answered, and its last failures."""
+    from windflower.cli.devices import show_device  # noqa: PLC0415
+
+    show_device(_state(state), device, is_json=output is Format.JSON)
+
+
+@runs_app.callback(invoke_without_command=True)
+def list_runs(
+    context: typer.Context, state: StateOption = None, output: FormatOption = Format.DEFAULT
+) -> None:
     """List runs, the latest first; no gateway is needed."""
+    if context.invoked_subcommand is None:
+        list_all_runs(state, output)
+
+
+@runs_app.command("ls")
+def list_all_runs(state: StateOption = None, output: FormatOption = Format.DEFAULT) -> None:
+    """List runs, the latest first."""
     from windflower.cli.runs import show_runs  # noqa: PLC0415
 
     _finish(show_runs(_state(state), is_json=output is Format.JSON), output)
 
 
+@app.command()
+def logs(
+    run: RunArgument,
+    stream: Annotated[bool, typer.Option(help="Go on until the run is over.")] = False,  # noqa: FBT002
+    state: StateOption = None,
+    output: FormatOption = Format.DEFAULT,
+) -> None:
+    """Show what happened in a run, one line an event."""
+    from windflower.cli.logs import show_logs  # noqa: PLC0415
+
+    is_json = output is Format.JSON
+    _finish(show_logs(_state(state), run, is_followed=stream, is_json=is_json), output)
+
+
+@runs_app.command("show")
 @app.command()
 def report(
     run: RunArgument, state: StateOption = None, output: FormatOption = Format.DEFAULT
@@ -356,6 +394,7 @@ def report(
     _finish(show_report(_state(state), run, is_json=output is Format.JSON), output)
 
 
+@runs_app.command("stop")
 @app.command()
 def end(run: RunArgument, state: StateOption = None, output: FormatOption = Format.DEFAULT) -> None:
     """End an open run for good: it cannot be resumed, and its devices forget it."""

@@ -9,7 +9,6 @@ import os
 import secrets
 import signal
 import sys
-import threading
 from asyncio.subprocess import DEVNULL
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -31,6 +30,7 @@ from windflower.flower.app_bundle import make_bundle
 from windflower.flower.app_folder import AppFolder
 from windflower.gateway.line import SocketLine
 from windflower.gateway.request import RunRequest
+from windflower.pipeline.following import Lines, followed
 from windflower.pipeline.gateways import Gateway, gateway_for
 from windflower.pipeline.publication import publish
 from windflower.pipeline.simulated import (
@@ -59,10 +59,6 @@ RUN_ENVIRONMENT: Final = {
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "PYTHONUNBUFFERED": "1",
 }
-
-
-Lines = asyncio.Queue[dict[str, Any] | None]
-"""Events; None when they end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,18 +410,7 @@ def _check_broker(request: JobRequest, gateway: Gateway) -> None:
 
 async def _events(job: _Job) -> Lines:
     """Return a queue of the gateway's events from now on; None when it ends."""
-    queue: Lines = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    lines = await job.ask(SocketLine.watch)
-
-    def pump() -> None:
-        with suppress(OSError, ValueError, RuntimeError):  # closed under our feet: the end
-            for event in lines:
-                loop.call_soon_threadsafe(queue.put_nowait, event)
-            loop.call_soon_threadsafe(queue.put_nowait, None)
-
-    threading.Thread(target=pump, name="events", daemon=True).start()
-    return queue
+    return followed(await job.ask(SocketLine.watch))
 
 
 class _Follower:
