@@ -38,6 +38,7 @@ from windflower.gateway.line import SocketLine
 from windflower.gateway.line_server import LineServer
 from windflower.gateway.models import Models
 from windflower.observe.endpoint import endpoint
+from windflower.observe.hooks import Hooks
 from windflower.observe.metrics import Metrics
 from windflower.ports import Blobs, Commands, Intake, Journal
 from windflower.settings import Settings
@@ -297,9 +298,8 @@ async def _gateway(
             world.access.save(state.access)
         card = _card(state.socket, world, signer.public_key, page_url, private=settings.private)
         write_durably(state.card, card)
-        if world.own is not None:
-            serving.append(_keep(world.own, world.broker, feed))
         serving += [asyncio.create_task(job.run()) for job in (housekeeping, models)]
+        serving += _helping(settings, world, feed)
         yield RunningGateway(fleet, desk, feed, world.broker, world.broker_name, serving)
     finally:
         state.card.unlink(missing_ok=True)
@@ -311,6 +311,22 @@ async def _gateway(
         await server.stop()
         await fleet.stop()
         events.close()
+
+
+def _helping(settings: Settings, world: _World, feed: Feed) -> list[asyncio.Task[None]]:
+    """Begin what this gateway needs and not every one: its own broker, hooks."""
+    tasks = []
+    if world.own is not None:
+        tasks.append(_keep(world.own, world.broker, feed))
+    if settings.hook_command or settings.hook_url:
+        hooks = Hooks(settings.hook_command, settings.hook_url, feed.report)
+        tasks.append(asyncio.create_task(_tell(hooks, feed)))
+    return tasks
+
+
+async def _tell(hooks: Hooks, feed: Feed) -> None:
+    with feed.watch() as events:
+        await hooks.follow(events)
 
 
 def _keep(own: LocalBroker, broker: str, feed: Feed) -> asyncio.Task[None]:

@@ -130,6 +130,13 @@ class Settings(BaseSettings):
     page_token: str | None = None
     """What has to be known by whoever looks; None lets everybody on this machine look."""
 
+    hook_command: str | None = None
+    """A program that is told when a run is over or suspended and when a device is lost: it finds
+    the event on its standard input, as one line of JSON."""
+
+    hook_url: str | None = None
+    """A web address to which the same is POSTed."""
+
     blobs_url: str | None = None
     """How devices reach blobs, where that is not http://BLOBS_HOST:BLOBS_PORT."""
 

@@ -84,6 +84,14 @@ class MessageRefused(Event):
     command: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookFailed(Event):
+    """Somebody was to be told of an event, and could not be."""
+
+    hook: str
+    reason: str
+
+
 # ----------------------------------------------------------------------------------- the run
 
 

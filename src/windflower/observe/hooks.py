@@ -1,0 +1,94 @@
+"""Tells somebody else when a run is over or a device is lost: a program, a web address, or both.
+
+A hook is told the event as JSON. It cannot hold the gateway up: it has so many seconds, and a hook
+that fails is said and not tried again.
+"""
+
+import asyncio
+import json
+import shlex
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterable, Callable
+from typing import Any, Final
+
+import httpx
+
+from windflower.core.events import Event, HookFailed
+
+TOLD: Final = ("run-ended", "run-suspended", "device-lost")
+
+PATIENCE_S: Final = 10.0
+
+
+class Hooks:
+    """Follows events.
+
+    Args:
+        command: a program, as a shell would read it; it finds the event on its standard input.
+        url: where the event is POSTed.
+        report: takes what went wrong.
+        patience_s: so long each may take.
+    """
+
+    def __init__(
+        self,
+        command: str | None,
+        url: str | None,
+        report: Callable[[Event], None],
+        *,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._command = command
+        self._url = url
+        self._report = report
+        self._patience_s = patience_s
+
+    async def follow(self, events: AsyncIterable[dict[str, Any]]) -> None:
+        """Tell of events, one after the other, until cancelled."""
+        async for event in events:
+            if event["event"] in TOLD:
+                body = json.dumps(event).encode()
+                if self._command is not None:
+                    await self._run(self._command, body)
+                if self._url is not None:
+                    await self._post(self._url, body)
+
+    async def _run(self, command: str, body: bytes) -> None:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *shlex.split(command), stdin=PIPE, stdout=DEVNULL, stderr=PIPE
+            )
+        except (OSError, ValueError) as error:
+            self._report(HookFailed(hook=command, reason=str(error)))
+            return
+        try:
+            async with asyncio.timeout(self._patience_s):
+                _, said = await process.communicate(body + b"\n")
+        except TimeoutError:
+            reason = f"no end after {self._patience_s:g} s"
+            self._report(HookFailed(hook=command, reason=reason))
+        else:
+            if process.returncode:
+                lines = said.decode(errors="replace").strip().splitlines()
+                reason = f"exit code {process.returncode}" + (f": {lines[-1]}" if lines else "")
+                self._report(HookFailed(hook=command, reason=reason))
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def _post(self, url: str, body: bytes) -> None:
+        headers = {"content-type": "application/json"}
+        try:
+            async with httpx.AsyncClient(timeout=self._patience_s) as client:
+                answer = await client.post(url, content=body, headers=headers)
+                answer.raise_for_status()
+        except httpx.HTTPError as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            self._report(HookFailed(hook=_place(url), reason=reason.replace(url, _place(url))))
+
+
+def _place(url: str) -> str:
+    """Return where a URL leads, without what may be secret in it."""
+    parts = httpx.URL(url)
+    return f"{parts.scheme}://{parts.netloc.decode().rpartition('@')[2]}"
