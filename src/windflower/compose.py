@@ -37,9 +37,8 @@ from windflower.gateway.housekeeping import Housekeeping
 from windflower.gateway.line import SocketLine
 from windflower.gateway.line_server import LineServer
 from windflower.gateway.models import Models
-from windflower.observe.endpoint import endpoint
+from windflower.observe.endpoint import Looking
 from windflower.observe.hooks import Hooks
-from windflower.observe.metrics import Metrics
 from windflower.ports import Blobs, Commands, Intake, Journal
 from windflower.settings import Settings
 from windflower.wire.limits import INLINE_PACK_BYTES
@@ -267,12 +266,13 @@ async def _gateway(
     journal, blobs = world.journal, world.blobs
     clock = SystemClock()
     events = EventFile(state.events)
-    metrics = Metrics(
+    looking = Looking(
         lambda: fleet.roster.freshest(),  # noqa: PLW0108 - it has none before it has started
         clock.now,
         version=__version__,
+        token=settings.page_token,
     )
-    feed = Feed(events, metrics)
+    feed = Feed(events, *looking.sinks)
     ports = FleetPorts(world.commands, world.replies, world.presence, blobs, journal, clock)
     fleet = Fleet(ports, signer=signer, feed=feed, broker=world.broker)
     budget = Budget(int(settings.resume_gb * (1 << 30)), journal=journal, blobs=blobs, feed=feed)
@@ -288,7 +288,7 @@ async def _gateway(
         retention=Retention(settings.keep_days, int(settings.keep_gb * (1 << 30))),
     )
     serving: list[asyncio.Task[None]] = []
-    page, page_url = await _open_page(settings, state, metrics)
+    page, page_url = await _open_page(settings, state, looking)
     try:
         memory = await fleet.start()
         desk.restore(memory.runs, memory.last_number)
@@ -360,7 +360,7 @@ async def _open_endpoint(
 
 
 async def _open_page(
-    settings: Settings, state: StateFolder, metrics: Metrics
+    settings: Settings, state: StateFolder, looking: Looking
 ) -> tuple[HttpServer, str]:
     """Show what there is to see, on the port of last time where that is free; return its URL."""
     host = settings.page_host.removeprefix("[").removesuffix("]")
@@ -371,7 +371,7 @@ async def _open_page(
         )
     remembered = RememberedPort(state.path / "page-port")
     port = settings.page_port or await remembered.last(host)
-    server = HttpServer(endpoint(metrics, token=settings.page_token), host=host, port=port)
+    server = HttpServer(looking.application(), host=host, port=port)
     port = await server.start()
     remembered.remember(port)
     return server, f"http://{in_url(host)}:{port}"
