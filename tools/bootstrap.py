@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 BIN = VENV / "bin"
 LOCK = ROOT / "requirements.lock"
+HEAVY_LOCK = ROOT / "requirements-heavy.lock"
 STAMP = VENV / "made-from"
 OLDEST = (3, 11)
 PROGRAMS = {
@@ -93,6 +94,15 @@ def install(uv: str) -> None:
         run([*pip, *what])
 
 
+def ensure_heavy_packages() -> None:
+    """Install what the heavy examples import, where pip finds it: uv looks in fewer places."""
+    what = ["-r", str(HEAVY_LOCK), "-c", str(LOCK)]
+    quietly = ["--quiet", "--disable-pip-version-check", "--retries", "1"]
+    command = [str(BIN / "python"), "-m", "pip", "install", *quietly, *what]
+    if subprocess.run(command, check=False).returncode != 0:
+        say(f"SKIPPED: tests of examples with packages of {HEAVY_LOCK.name} (not installed)")
+
+
 def ensure_programs(programs: dict[str, str]) -> None:
     """Install Debian's programs that tests use, where they are missing and we may."""
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
@@ -135,6 +145,7 @@ def test_conformance(arguments: list[str]) -> int:
 def test_heavy(arguments: list[str]) -> int:
     """Run the tests that need more than the others: disk, packages, root."""
     ensure_programs(PROGRAMS | HEAVY_PROGRAMS)
+    ensure_heavy_packages()
     return call([str(BIN / "python"), "-m", "pytest", *(arguments or ["tests/heavy"])])
 
 

@@ -117,8 +117,12 @@ def test_no_file_of_the_house_is_long_and_no_room_is_a_drawer() -> None:
     assert [] == [f.name for f in files if len(f.read_text().splitlines()) > 560]
 
 
-def test_the_lock_holds_names_and_versions_only() -> None:
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+LOCKS = [ROOT / "requirements.lock", ROOT / "requirements-heavy.lock"]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_the_lock_holds_names_and_versions_only(lock: Path) -> None:
+    lines = lock.read_text().splitlines()
 
     assert [] == [line for line in lines if not re.match(r"^[a-z0-9._-]+==[^ ]+( ; .*)?$", line)]
     assert not (ROOT / "uv.lock").exists()
@@ -132,7 +136,7 @@ def test_the_lock_holds_whatever_the_project_names() -> None:
     for group in project["dependency-groups"].values():
         named += [entry for entry in group if isinstance(entry, str)]
     names = {re.split(r"[<>=\[ ]", entry)[0].lower() for entry in named}
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    lines = [line for lock in LOCKS for line in lock.read_text().splitlines()]
 
     assert set() == names - {line.split("==")[0] for line in lines}
 

@@ -1,0 +1,1 @@
+"""CIFAR-10 with PyTorch: a plain Flower app."""
