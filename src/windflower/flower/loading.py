@@ -58,3 +58,6 @@ def seed_sources(seed: int, *, is_secret: bool) -> None:
     torch: Any = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(seed % (1 << 63))
+    tensorflow: Any = sys.modules.get("tensorflow")
+    if tensorflow is not None:
+        tensorflow.random.set_seed(seed % (1 << 63))

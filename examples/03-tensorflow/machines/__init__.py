@@ -1,0 +1,1 @@
+"""What is wrong with a machine, by how it vibrates: a plain Flower app."""
