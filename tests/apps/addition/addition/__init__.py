@@ -1,0 +1,1 @@
+"""Each device adds 1 to every number of the model."""
