@@ -49,6 +49,15 @@ class Reluctant(FolderShelf):
         await super().put(ref, pack)
 
 
+class ShiftedClock(SystemClock):
+    """A clock that somebody sets."""
+
+    offset_s = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.offset_s
+
+
 class World:
     """A gateway with published models, and devices, in one process."""
 
@@ -57,10 +66,11 @@ class World:
         self.link, self.journal = MemoryFleetLink(), MemoryJournal()
         self.blobs, self.events = MemoryBlobs(folder), EventList()
         self.tasks: list[asyncio.Task[None]] = []
+        self.clock = ShiftedClock()
 
     async def start(self) -> None:
         """Start the gateway."""
-        clock, feed = SystemClock(), Feed(self.events)
+        clock, feed = self.clock, Feed(self.events)
         link, journal, blobs = self.link, self.journal, self.blobs
         ports = FleetPorts(link, link.replies, link.presence, blobs, journal, clock)
         self.fleet = Fleet(ports, signer=Signer(bytes(32)), feed=feed, broker="memory")
@@ -158,8 +168,23 @@ async def test_the_latest_publication_is_the_one_to_have(world: World, tmp_path:
     await world.until(lambda: shelf.current() == refs[-2].digest)
 
     assert refs[-2] == again.bundle
-    assert KEPT == len(world.models.kept())
+    twice = await world.models.rollback(None)
+    kept = {p.bundle for p in world.models.publications() if p.run in world.models.kept()}
+
+    assert refs[-3] == twice.bundle
+    assert set(refs[-KEPT:]) == kept
     assert oldest.run not in world.models.kept()
+
+
+async def test_a_clock_that_goes_back_takes_no_publication_with_it(world: World) -> None:
+    first = await world.publish(1)
+    world.clock.offset_s = -600.0
+    second = await world.publish(2)
+    shown = [p.bundle for p in world.models.publications()]
+    again = await world.models.rollback(None)
+
+    assert [second, first] == shown
+    assert again.run == world.models.publications()[0].run
 
 
 async def test_an_idle_publication_holds_no_run_open(world: World, tmp_path: Path) -> None:

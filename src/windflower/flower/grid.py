@@ -103,6 +103,7 @@ class FleetGrid(Grid):
         self._owner = threading.current_thread()
         self._progress = Progress()
         self._devices: dict[int, str] = {}
+        self._present: list[int] = []
         self._sent: dict[str, Metadata] = {}
         self._refused: dict[str, str] = {}
         self._first_failure = ""
@@ -142,13 +143,26 @@ class FleetGrid(Grid):
         with self._lock, self._noticing():
             progress = self._progress
             if threading.current_thread() is self._owner or not progress.rosters:
-                there = self._line.roster(self._record.run, progress.rosters)
-                progress.rosters += 1
-                devices = self._readiness.of(there)
+                devices = self._able()
                 self._devices = _by_node(devices) | self._devices
                 self._present = sorted(node_of(device) for device in devices)
                 self._check_patience(len(devices))
             return list(self._present)
+
+    def _able(self) -> list[str]:
+        """Return who is there and can run the app; asking them takes time, so look again after."""
+        while True:
+            there = self._line.roster(self._record.run, self._progress.rosters)
+            self._progress.rosters += 1
+            asked = len(self._readiness.asked)
+            able = self._readiness.of(there)
+            if len(self._readiness.asked) == asked:
+                return able
+
+    @property
+    def known(self) -> int:
+        """How many devices the app was told of last."""
+        return len(self._present)
 
     def _check_patience(self, online: int) -> None:
         now = time.monotonic()

@@ -4,7 +4,8 @@ Flower's own loop for them collects answers in a set, ordered by address, and gi
 each time. Its public `DefaultWorkflow` sends a round as one batch, in the order that it was given.
 """
 
-from typing import Any
+import time
+from typing import Any, Final
 
 from flwr.app import ArrayRecord, Context
 from flwr.server import LegacyContext, ServerConfig, SimpleClientManager
@@ -14,9 +15,33 @@ from flwr.server.workflow import DefaultWorkflow
 from windflower.flower.grid import FleetGrid
 from windflower.flower.private import ClientProxy, Criterion
 
+_LOOK_S: Final = 1.0
+"""How often the fleet is looked at while too few are there, as Flower's own wait does it."""
+
+_PATIENCE_S: Final = 86_400
+"""Flower's own default."""
+
 
 class OrderedClientManager(SimpleClientManager):
-    """Samples from clients in a fixed order: Flower's own goes by the order of registration."""
+    """Samples from clients in a fixed order: Flower's own goes by the order of registration.
+
+    Args:
+        grid: the fleet.
+    """
+
+    def __init__(self, grid: FleetGrid) -> None:
+        super().__init__()
+        self._grid = grid
+
+    def wait_for(self, num_clients: int, timeout: int = _PATIENCE_S) -> bool:
+        """Wait for enough clients; raises NotEnoughDevices where the fleet stays too small.
+
+        Flower's thread that registers clients is only told what this thread was told last.
+        """
+        while self._grid.known < num_clients:
+            time.sleep(_LOOK_S)
+            self._grid.get_node_ids()
+        return super().wait_for(num_clients, timeout)
 
     def sample(
         self,
@@ -38,7 +63,7 @@ def run_server_fn(components: Any, grid: FleetGrid, context: Context) -> ArrayRe
         context=context,
         config=config,
         strategy=components.strategy or FedAvg(),
-        client_manager=OrderedClientManager() if manager is None else manager,
+        client_manager=OrderedClientManager(grid) if manager is None else manager,
     )
     DefaultWorkflow()(grid, legacy)
     return legacy.state.array_records.get("parameters")

@@ -33,6 +33,7 @@ class Readiness:
         requires: what the app needs that a device may lack; where it is empty nobody is asked.
 
     Attributes:
+        asked: who was asked.
         unfit: who cannot, and why.
     """
 
@@ -40,7 +41,7 @@ class Readiness:
         self._line = line
         self._record = run
         self._requires = requires
-        self._asked: set[str] = set()
+        self.asked: set[str] = set()
         self.unfit: dict[str, str] = {}
 
     def of(self, devices: Sequence[str]) -> list[str]:
@@ -49,7 +50,7 @@ class Readiness:
         Raises:
             RunFailed: none of them can.
         """
-        new = [device for device in devices if device not in self._asked]
+        new = [device for device in devices if device not in self.asked]
         if self._requires and new:
             self._ask(new)
         fit = [device for device in devices if device not in self.unfit]
@@ -63,7 +64,7 @@ class Readiness:
         return next((f"{device}: {reason}" for device, reason in self.unfit.items()), "")
 
     def _ask(self, devices: Sequence[str]) -> None:
-        self._asked |= set(devices)
+        self.asked |= set(devices)
         nothing = pack_inline(to_packing(RecordDict()))
         commands = [self._command(device, nothing) for device in devices]
         phase = hashlib.sha256("\n".join(c.id for c in commands).encode()).hexdigest()

@@ -102,27 +102,37 @@ class Models:
         """Make an earlier model the one that the fleet is to have.
 
         Args:
-            publication: which; None for the one before the latest.
+            publication: which; None for the model that was published before the one in use: who
+                goes back twice goes back two models.
 
         Raises:
             ConfigError: there is none, or it is not kept any more.
         """
-        kept = self.publications()[:KEPT]
-        others = [p for p in kept if p.bundle != kept[0].bundle]
-        found = [p for p in kept if p.run == publication] if publication else others[:1]
+        kept = [p for p in self.publications() if p.run in self.kept()]
+        found = [p for p in kept if p.run == publication] if publication else self._earlier(kept)
         if not found:
-            named = ", ".join(p.run for p in others) or "none"
+            named = ", ".join(p.run for p in kept[1:]) or "none"
             raise ConfigError(
                 f"there is no earlier model to go back to; kept are: {named}", key="publication"
             )
         return await self._publish(found[0].publishes, found[0].bundle)
+
+    def _earlier(self, kept: Sequence[RunRecord]) -> list[RunRecord]:
+        """Return publications of models that are older than the one in use, the newest first."""
+        models = [p.bundle for p in self._by_model()]
+        older = models[: models.index(kept[0].bundle)] if kept else []
+        return sorted(
+            (p for p in kept if p.bundle in older),
+            key=lambda p: models.index(p.bundle),
+            reverse=True,
+        )
 
     async def _publish(self, run: str, ref: BlobRef) -> RunRecord:
         request = RunRequest(
             app="model", folder="", bundle=ref, config=NO_CONFIG, seed=0, policy=RoundPolicy()
         )
         opened = request.to_record(
-            number=self._desk.draw_number(), epoch=self._fleet.epoch, at=self._clock.now()
+            number=self._desk.draw_number(), epoch=self._fleet.epoch, at=self._later()
         )
         result = {"reason": f"the model of run {run}", "model-hash": ref.digest}
         record = replace(
@@ -134,9 +144,24 @@ class Models:
         self._wanted.set()
         return record
 
+    def _later(self) -> float:
+        """Return the time, or one behind the latest publication's where the clock went back."""
+        latest = next(iter(self.publications()), None)
+        now = self._clock.now()
+        return now if latest is None else max(now, latest.created_at + 0.001)
+
     def kept(self) -> frozenset[str]:
-        """Return the publications that stay, however old they are."""
-        return frozenset(p.run for p in self.publications()[:KEPT])
+        """Return the publications that stay, however old they are: of the last few models."""
+        models = {p.bundle for p in self._by_model()[-KEPT:]}
+        models |= {p.bundle for p in self.publications()[:1]}
+        return frozenset(p.run for p in self.publications() if p.bundle in models)
+
+    def _by_model(self) -> list[RunRecord]:
+        """Return the first publication of each model, the earliest first."""
+        first: dict[BlobRef, RunRecord] = {}
+        for publication in reversed(self.publications()):
+            first.setdefault(publication.bundle, publication)
+        return list(first.values())
 
     # -------------------------------------------------------------------------- at work
 
@@ -171,7 +196,9 @@ class Models:
     async def _until_somebody_may_need_it(self) -> None:
         heard = asyncio.create_task(self._fleet.changed())
         wanted = asyncio.create_task(self._wanted.wait())
-        again = [at for at, _ in self._retry.values()]
+        # Whoever is offline is looked at when it is heard, whoever is asked when it answers.
+        idle = {d for d in self._retry if self._fleet.roster.is_online(d)} - self._asked
+        again = [at for device, (at, _) in self._retry.items() if device in idle]
         wait_s = max(min(again) - self._clock.now(), 0.0) if again else None
         try:
             await asyncio.wait([heard, wanted], timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)

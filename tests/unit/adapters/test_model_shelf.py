@@ -1,5 +1,7 @@
 """A device's shelf of models: whole or not at all, and readable without us."""
 
+import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,23 @@ async def test_a_power_cut_leaves_the_old_model_or_the_new_one(
     await shelf.put(new, tmp_path / "new")
 
     assert new.digest == shelf.current()
+
+
+async def test_a_clock_that_is_wrong_takes_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = FolderShelf(tmp_path / "models")
+    for number in range(KEPT):
+        await shelf.put(pack(tmp_path / str(number), number), tmp_path / str(number))
+    new = pack(tmp_path / "new", 9)
+    monkeypatch.setattr("time.time", lambda: 1000.0)  # 1970: before what a zip can say
+    monkeypatch.setattr("os.utime", partial(os.utime, times=(1000.0, 1000.0)))
+    await shelf.put(new, tmp_path / "new")
+    kept = shelf.pack()
+
+    assert kept is not None
+    assert new == kept[1]
+    assert shelf.holds(new.digest)
 
 
 def _cut(*_: object) -> None:

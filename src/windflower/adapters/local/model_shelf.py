@@ -26,6 +26,8 @@ KEPT: Final = 3
 """So many models stay: a fleet that goes back to an earlier one need not fetch it again."""
 
 _NUMPY: Final = "numpy.ndarray"
+_ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)
+"""Not the device's clock: it may stand before what a zip can say."""
 
 
 class FolderShelf:
@@ -90,7 +92,9 @@ class FolderShelf:
     def _trim(self) -> None:
         """Drop models that have not been in use for long, and what a power cut left half there."""
         packs = sorted(self._folder.glob("*.pack"), key=lambda path: path.stat().st_mtime_ns)
-        kept = {path.stem for path in packs[-KEPT:]}
+        in_use = self._current.readlink().stem  # whatever the device's clock says
+        others = [path.stem for path in packs if path.stem != in_use]
+        kept = {in_use, *others[max(len(others) - KEPT + 1, 0) :]}
         for path in [*self._folder.glob("*.pack"), *self._folder.glob("*.npz")]:
             if path.stem not in kept:
                 path.unlink()
@@ -120,4 +124,5 @@ def write_arrays(pack: Path, target: Path) -> None:
                 for entry in record.entries:
                     if entry.stype == _NUMPY:
                         file.seek(entry.offset)
-                        npz.writestr(f"{before}{entry.name}.npy", file.read(entry.size_bytes))
+                        info = zipfile.ZipInfo(f"{before}{entry.name}.npy", _ZIP_DATE)
+                        npz.writestr(info, file.read(entry.size_bytes))
