@@ -26,8 +26,8 @@ if [ -z "$python" ]; then
     exit 1
 fi
 
-rm -f "$venv/made-from"
-"$python" -m venv --clear "$venv"
+# Beside what works now: an installation that fails, for want of a network say, takes nothing away.
+"$python" -m venv --clear "$venv.new"
 
 set -- "$agent"/windflower-*.whl
 set -- "$1[greengrass]"
@@ -38,5 +38,7 @@ if [ -d "$agent/wheels" ]; then
     set -- --no-index --find-links "$agent/wheels" "$@"
 fi
 # Python compiles what is used when it is used: a small part of what is installed.
-"$venv/bin/python" -m pip install --quiet --no-compile --no-cache-dir --disable-pip-version-check "$@"
-echo "$files" >"$venv/made-from"
+"$venv.new/bin/python" -m pip install --quiet --no-compile --no-cache-dir --disable-pip-version-check "$@"
+echo "$files" >"$venv.new/made-from"
+rm -rf "$venv"
+mv "$venv.new" "$venv"

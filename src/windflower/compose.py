@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -47,6 +48,9 @@ from windflower.wire.topics import Topics
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
+_LEFT_S: Final = 3600.0
+"""A file that is on its way from a command to its gateway is younger than this."""
+
 _SOCKET_PATH_BYTES: Final = 100
 """A unix socket's path has at most 108 bytes on Linux, 104 elsewhere."""
 
@@ -80,6 +84,12 @@ class StateFolder:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_durably(path, secrets.token_bytes(KEY_BYTES), mode=0o600)
         return path.read_bytes()
+
+    def tidy(self) -> None:
+        """Remove what a command that was killed had not handed over."""
+        for part in self.path.glob("*.part"):
+            if part.stat().st_mtime < time.time() - _LEFT_S:
+                part.unlink(missing_ok=True)
 
     def gateway(self) -> dict[str, Any]:
         """Return what the running gateway says of itself.
@@ -132,6 +142,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
     """
     state = StateFolder(settings.state)
     make_private(state.path)
+    state.tidy()
     reach = _reach_aws if settings.place == "aws" else _reach_broker
     with _Lock(state):
         async with reach(settings, state) as world, _gateway(settings, state, world) as gateway:

@@ -220,8 +220,12 @@ class Fleet(AbstractContextManager["Fleet"]):
             **policy: what rounds wait for, as in `[tool.windflower]`: quorum=0.8, deadline_s=60.
 
         Raises:
-            ConfigError: a policy that is none.
+            ConfigError: a policy that is none; or this fleet is closed.
         """
+        if self._loop.is_closed():
+            raise ConfigError("this fleet is closed: open another", key="state")
+        if resume is not None and (config or policy or seed is not None):
+            raise ConfigError("a run that goes on does so as it was begun", key="resume")
         make_policy(policy, source="run()")
         request = JobRequest(
             app=Path(app),
@@ -245,7 +249,9 @@ class Fleet(AbstractContextManager["Fleet"]):
         self._wait(publication.publish(self._gateway.line, self._state, run))
 
     def close(self) -> None:
-        """End what was started here: runs, simulated devices, the gateway."""
+        """End what was started here: runs, simulated devices, the gateway. Idempotent."""
+        if self._loop.is_closed():
+            return
         for run in self._runs:
             run.stop()
         try:
@@ -368,9 +374,10 @@ def _grid(
             limit=limit,
             request=secrets.token_hex(16),
         )
+        wanted = others(app.requires)
         opened = line.open_run(request)
         record = line.begin(opened.run, opened.epoch)
-        grid = FleetGrid(line, record, scratch=folder, requires=others(app.requires))
+        grid = FleetGrid(line, record, scratch=folder, requires=wanted)
         reason, is_done = "the ServerApp ended", False
         try:
             yield grid

@@ -151,7 +151,7 @@ def test_a_core_without_python_says_so_in_one_line(programs: Programs) -> None:
     assert 1 == len(install.err.splitlines())
 
 
-def test_an_installation_that_failed_is_begun_again(programs: Programs, tmp_path: Path) -> None:
+def test_an_installation_that_fails_takes_nothing_away(programs: Programs, tmp_path: Path) -> None:
     empty = tmp_path / "wheels"
     empty.mkdir()
     (empty / "nothing-1-py3-none-any.whl").write_bytes(b"")
@@ -160,8 +160,8 @@ def test_an_installation_that_failed_is_begun_again(programs: Programs, tmp_path
     (core.work / "venv" / "made-from").write_text("what was there before")
 
     assert 0 != core.start("install").wait()
-    assert (core.work / "venv" / "pyvenv.cfg").exists()
-    assert not (core.work / "venv" / "made-from").exists()
+    assert "what was there before" == (core.work / "venv" / "made-from").read_text()
+    assert not (core.work / "venv.new" / "made-from").exists()
 
 
 # ------------------------------------------------------------------------------- the whole

@@ -143,3 +143,34 @@ def test_ctrl_c_and_sigterm_end_every_child(
     assert 130 == run.wait(deadline_s=30)
     assert 5 <= len(family)  # gateway, broker, nursery, agents, the run
     until(lambda: not [p for p in family if alive(p)], "every child to end", deadline_s=15)
+
+
+def test_an_app_of_the_old_kind_goes_on_when_the_device_that_it_waits_for_is_there(
+    programs: Programs, apps: Path
+) -> None:
+    """It waits for four clients; the fourth comes when the app waits already."""
+    _, broker = programs.mosquitto()
+    state = str(programs.folder / "state")
+    served = programs.windflower(
+        "serve", "--broker", broker, "--state", state, "--format", "json", name="serve"
+    )
+    until(lambda: served.out, "the gateway")
+    for number in range(3):
+        programs.agent(f"d{number}", broker)
+    until(lambda: len(events(Path(state), "device-heard")) == 3, "three devices")
+    run = programs.windflower(
+        *("run", str(apps / "legacy"), "--state", state, "--limit", "9", "--wait-devices", "0"),
+        *("-c", "num-server-rounds=1", "--format", "json"),
+        name="too-few",
+    )
+    assert 75 == run.wait()
+    patient = programs.windflower(
+        *("run", str(apps / "legacy"), "--state", state, "--wait-devices", "30"),
+        *("-c", "num-server-rounds=1", "--format", "json"),
+        name="patient",
+    )
+    until(lambda: "get_parameters" in patient.err, "the app to begin")
+    programs.agent("d3", broker)
+
+    assert 0 == patient.wait(), patient.err
+    assert 1 == patient.last["rounds"]

@@ -209,3 +209,23 @@ def test_a_hand_driven_run_that_nobody_answers_well_fails_and_says_so(
     assert 65 == run.wait(), run.err
     assert "failed: no device ever answered well, of 4 answers; the first says:" in run.err
     assert "ValueError: it was told to fail" in run.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("--gateway-key", "zz", "--gateway-key: zz is no public key"),
+        ("--ca", "/no/such.pem", "--ca: there is no file /no/such.pem"),
+        ("--state", "/dev/null/state", "Not a directory"),
+    ],
+)
+def test_an_agent_that_could_never_work_says_so(
+    programs: Programs, flag: str, value: str, said: str
+) -> None:
+    agent = programs.windflower(
+        *("agent", "--broker", "mqtt://127.0.0.1:1", "--device-id", "d1", flag, value),
+        name="agent",
+    )
+
+    assert 78 == agent.wait()
+    assert said in last_line(agent)

@@ -1,5 +1,6 @@
 """A published model reaches every device, also one that slept, and can be taken back."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,15 @@ import pytest
 from processes import MOSQUITTO, Program, Programs, events, until
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+
+
+BARE = """
+from flwr.serverapp import ServerApp
+app = ServerApp()
+@app.main()
+def main(grid, context):
+    print(list(grid.get_node_ids()))
+"""
 
 
 class Fleet:
@@ -95,7 +105,7 @@ def test_a_model_reaches_all_and_is_taken_back(fleet: Fleet, tmp_path: Path) -> 
 
 
 def test_what_cannot_be_published_or_fetched_is_said(
-    fleet: Fleet, programs: Programs, tmp_path: Path
+    fleet: Fleet, programs: Programs, apps: Path, tmp_path: Path
 ) -> None:
     def refusal(*arguments: str) -> str:
         program = programs.windflower(
@@ -107,8 +117,21 @@ def test_what_cannot_be_published_or_fetched_is_said(
     fleet.device("d0")
     fleet.device("d1")
     until(lambda: len(events(fleet.state, "device-heard")) == 2, "the devices")
+    app = tmp_path / "bare"
+    shutil.copytree(apps / "averaging", app)
+    (app / "averaging" / "server_app.py").write_text(BARE)
+    bare = programs.windflower(
+        *("run", str(app), "--state", str(fleet.state), "--limit", "2"),
+        *("--publish", "--format", "json"),
+        name="bare",
+    )
+    assert 0 == bare.wait(), bare.err
+    assert "nothing is published: run" in bare.err
     out = str(tmp_path / "x.npz")
 
+    nowhere = refusal("models", "fetch", "d0", "--out", str(tmp_path / "no" / "x.npz"))
+    assert "there is no folder" in nowhere
+    assert "'../x'" in refusal("models", "fetch", "../x")
     assert "there is no run 9-none" in refusal("models", "publish", "9-none")
     assert "there is no earlier model to go back to" in refusal("models", "rollback")
     assert "d0 has no model: none was published to it" in refusal(

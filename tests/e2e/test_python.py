@@ -75,6 +75,9 @@ async def test_a_notebook_has_a_loop_of_its_own(tmp_path: Path, apps: Path) -> N
     fleet = windflower.open_fleet(tmp_path / "state")
     result = fleet.run(apps / "averaging", devices=2, config={"num-server-rounds": 1}).result()
     fleet.close()
+    fleet.close()
+    with pytest.raises(ConfigError, match="closed"):
+        fleet.run(apps / "averaging")
 
     assert 1 == result.rounds
 

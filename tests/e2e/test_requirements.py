@@ -12,6 +12,7 @@ pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not inst
 
 PACKAGE = "windflower-testing-add"
 MODULE = "windflower_testing_add"
+MEND = "install it there, or start the agent with --install-dependencies"
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_what_is_missing_is_named_before_the_run_and_who_lacks_it_is_left_out(
     unfit = events(fleet.state, "device-unfit")
     opened = [e for e in events(fleet.state, "phase-opened") if e["type"] == "train"]
 
-    assert [f"{PACKAGE}>=2 not installed"] == [e["reason"] for e in unfit]
+    assert [f"{PACKAGE}>=2 not installed: {MEND}"] == [e["reason"] for e in unfit]
     assert "watch-02" == unfit[0]["device"]
     assert f"watch-02 is left out: {PACKAGE}>=2 not installed" in run.err
     assert unfit[0]["at"] < opened[0]["at"]
@@ -136,13 +137,13 @@ def test_a_device_runs_no_app_but_those_that_its_owner_allows(
     allowed = bundle.last["digest"]
     fleet = Fleet(programs, wheels)
     fleet.device(0, "--allow-app", allowed)
-    fleet.device(1, "--allow-app", allowed[:12], "--allow-app", "0" * 12)
+    fleet.device(1, "--allow-app", allowed, "--allow-app", "0" * 64)
     fleet.device(2, "--allow-app", "0" * 64)
     run = fleet.run(apps / "averaging", "--limit", "3", "-c", "num-server-rounds=1")
     assert 0 == run.wait(), run.err
     failed = events(fleet.state, "reply-failed")
 
     assert {"ok": 4, "failed": 2, "late": 0} == run.last["replies"]
-    assert {f"watch-02 does not run the app {allowed[:12]} (--allow-app)"} == {
+    assert {f"watch-02 does not run the app {allowed} (--allow-app)"} == {
         e["reason"] for e in failed
     }

@@ -18,6 +18,7 @@ import shutil
 import ssl
 import sys
 import time
+from base64 import b64decode
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -42,6 +43,7 @@ from windflower.errors import (
 from windflower.ports import Link, Worker
 from windflower.wire.identifiers import check_device
 from windflower.wire.messages import Heartbeat, check_labels
+from windflower.wire.sealing import KEY_BYTES
 from windflower.wire.topics import Ingest, Topics
 
 GREENGRASS: Final = "greengrass:"
@@ -91,9 +93,25 @@ def _interval(text: str) -> float:
 
 
 def _digest(text: str) -> str:
-    if not re.fullmatch("[0-9a-f]{12,64}", text):
-        raise argparse.ArgumentTypeError(f"{text} is no digest: 12 to 64 hex digits")
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise argparse.ArgumentTypeError(f"{text} is no digest: 64 hex digits")
     return text
+
+
+def _check_trust(given: argparse.Namespace) -> None:
+    """Refuse now a key or a file with which nothing could ever be accepted."""
+    if given.ca is not None and not given.ca.is_file():
+        raise ConfigError(f"--ca: there is no file {given.ca}", key="ca")
+    key = given.gateway_key
+    try:
+        is_key = key is None or len(b64decode(key, validate=True)) == KEY_BYTES
+    except ValueError:
+        is_key = False
+    if not is_key:
+        raise ConfigError(
+            f"--gateway-key: {key} is no public key; `windflower serve --format json` prints it",
+            key="gateway-key",
+        )
 
 
 class Quarters:
@@ -192,7 +210,10 @@ async def serve(given: argparse.Namespace) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     if given.crew:
         allow_many_descriptors()
-    quarters = Quarters(given)
+    try:
+        quarters = Quarters(given)
+    except OSError as error:  # a folder of somebody else, a file that is not there
+        raise ConfigError(str(error), key="state") from error
     events = EventStream()
     nursery, scratch = given.nursery, quarters.scratch
     pool = WorkerPool(given.crew_workers, nursery, events, scratch=scratch) if given.crew else None
@@ -285,13 +306,14 @@ def main() -> int:
     try:
         check_device(given.device_id)
         _check_node_config(given.node_config)
+        _check_trust(given)
         asyncio.run(serve(given))
     except MalformedMessage as error:
         sys.stderr.write(f"windflower agent: --device-id: {error}\n")
         return 78
-    except OSError as error:
+    except OSError as error:  # a full disk, say: to be tried again once that is mended
         sys.stderr.write(f"windflower agent: {error}\n")
-        return ConfigError.exit_code
+        return 74
     except WindflowerError as error:
         sys.stderr.write(json.dumps({"event": "agent-stopped", "reason": str(error)}) + "\n")
         sys.stderr.write(f"windflower agent: {error}\n")

@@ -56,7 +56,7 @@ class AgentSettings:
         gateway_key: the only gateway that it obeys, base64; None pins the first that it hears.
         labels: what its owner tells devices apart by.
         may_install: whether packages that an app lacks may be installed.
-        allowed: digests of the bundles that may run here, or how they begin; empty for all.
+        allowed: digests of the bundles that may run here; empty for all.
         grace_s: for so long work that was cancelled may still end by itself, which keeps the
             worker warm; then it is killed.
     """
@@ -287,9 +287,9 @@ class Agent:
 
     def _forbids(self, command: Command) -> Failure | None:
         allowed, bundle = self._settings.allowed, command.bundle
-        if not allowed or bundle is None or bundle.digest.startswith(allowed):
+        if not allowed or bundle is None or bundle.digest in allowed:
             return None
-        reason = f"{self._settings.device} does not run the app {bundle.digest[:12]} (--allow-app)"
+        reason = f"{self._settings.device} does not run the app {bundle.digest} (--allow-app)"
         return Failure(duty.LOAD_FAILED, reason)
 
     def _lacks_room(self, command: Command) -> Failure | None:

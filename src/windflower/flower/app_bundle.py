@@ -105,7 +105,7 @@ def files_of(app: AppFolder) -> Iterator[tuple[str, Path]]:
         return pathspec.GitIgnoreSpec.from_lines(patterns)
 
     ignore = app.path / ".gitignore"
-    ignored = ignore.read_text().splitlines() if ignore.is_file() else []
+    ignored = ignore.read_text(errors="replace").splitlines() if ignore.is_file() else []
     try:
         chosen = spec(["*"] if app.include is None else app.include)
         left_out = spec([*ignored, *app.exclude, *_EXCLUDED])

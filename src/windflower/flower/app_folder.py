@@ -13,6 +13,7 @@ from typing import Any, Final
 from windflower.core.policy import RoundPolicy
 from windflower.errors import AppError, ConfigError
 from windflower.flower.privacy import noisy_name
+from windflower.flower.requirements import checked
 
 ConfigValue = bool | int | float | str
 
@@ -75,11 +76,11 @@ class AppFolder:
             name=str(_table(project, "project").get("name") or path.name),
             server=server,
             client=client,
-            requires=_texts(file, _table(project, "project"), "dependencies") or (),
+            requires=checked(_texts(file, _table(project, "project"), "dependencies") or ()),
             include=_texts(file, app, "fab-include"),
             exclude=_texts(file, app, "fab-exclude") or (),
             config=dict(_flatten(_table(app, "config"))),
-            prepare=_table(project, "tool", "windflower", "simulation").get("prepare"),
+            prepare=_prepare(file, _table(project, "tool", "windflower", "simulation")),
             policy=make_policy(_table(project, "tool", "windflower"), source=str(file)),
             noise=_noise(path, _table(project, "tool", "windflower")),
         )
@@ -204,6 +205,13 @@ def _component(file: Path, components: Mapping[str, Any], name: str) -> str:
     return text
 
 
+def _prepare(file: Path, table: Mapping[str, Any]) -> str | None:
+    prepare = table.get("prepare")
+    if prepare is not None and not isinstance(prepare, str):
+        raise AppError(f"{file}: prepare takes the name of a script, not {prepare!r}")
+    return prepare
+
+
 def _texts(file: Path, table: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
     """Return a list of texts; None where there is none."""
     texts = table.get(name)
@@ -238,9 +246,13 @@ def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _split_outside_quotes(text: str) -> Iterator[str]:
-    word, quote = "", ""
+    word, quote, is_escaped = "", "", False
     for character in text.strip():
-        if character in "\"'" and quote in ("", character):
+        if is_escaped:
+            is_escaped = False
+        elif character == "\\" and quote == '"':
+            is_escaped = True
+        elif character in "\"'" and quote in ("", character):
             quote = "" if quote else character
         if character.isspace() and not quote:
             if word:

@@ -32,6 +32,13 @@ NOTE: Final = "note"
 """What is not as the app asks for it, though the app loads."""
 
 
+def checked(requires: tuple[str, ...]) -> tuple[str, ...]:
+    """Return requirements as they are; raises AppError where one is none."""
+    for text in requires:
+        _read(text)
+    return requires
+
+
 def others(requires: Iterable[str]) -> tuple[str, ...]:
     """Return what an app needs that a device may lack.
 

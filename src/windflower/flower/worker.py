@@ -47,6 +47,8 @@ APP_RAISED: Final = 2
 UNREADABLE: Final = 3
 """Flower's error codes (flwr.common.constant.ErrorCode)."""
 
+_MEND: Final = "install it there, or start the agent with --install-dependencies"
+
 
 class Trainer:
     """Calls one ClientApp, which stays loaded.
@@ -105,7 +107,7 @@ class Trainer:
                 client = load_component(self._folder, app.client, ClientApp)
             except AppError as error:
                 if lacking and isinstance(error.__cause__, ImportError):
-                    raise AppError(_not_installed(lacking)) from error
+                    raise AppError(f"{_not_installed(lacking)}: {_MEND}") from error
                 raise
             self._loaded = (job.command.bundle, client)
         loaded, client = self._loaded

@@ -53,6 +53,8 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one
             return f"round {line['round']}, {line['stage']}: {numbers}" if numbers else ""
         case "model-published":
             return f"the model of run {line['of']} is published as {line['run']}"
+        case "not-published":
+            return f"nothing is published: {line['reason']}"
         case "model-taken":
             return f"{line['device']} uses the model {line['model'][:12]}"
         case "device-unfit" if line["is_left_out"]:

@@ -157,7 +157,10 @@ async def run_job(
         record, app, online = await job.open(stack)
         record, reason, error = await job.keep_going(record, app)
         if request.publishes and record.state == "done":
-            await publish(gateway.line, request.state, record.run)
+            try:
+                await publish(gateway.line, request.state, record.run)
+            except ConfigError as refusal:  # the run is good all the same
+                show({"event": "not-published", "run": record.run, "reason": str(refusal)})
         tally: Tally = await job.ask(SocketLine.tally, record.run)
         return JobResult(
             run=record.run,

@@ -14,11 +14,12 @@ from windflower.adapters.local.model_shelf import write_arrays
 from windflower.core.identity import command_id
 from windflower.core.ledger import RunRecord
 from windflower.core.policy import RoundPolicy
-from windflower.errors import ConfigError, RunFailed
+from windflower.errors import ConfigError, MalformedMessage, RunFailed
 from windflower.gateway.line import SocketLine
 from windflower.gateway.models import holders
 from windflower.gateway.request import RunRequest
 from windflower.wire.content import blob_ref
+from windflower.wire.identifiers import check_device
 from windflower.wire.messages import NO_CONFIG, NOTHING, Command
 
 GET: Final = "get_parameters"
@@ -77,8 +78,15 @@ async def fetch(line: SocketLine, device: str, target: Path) -> str:
     """Ask a device for the model that it uses, and write it as an `.npz`; return its digest.
 
     Raises:
+        ConfigError: no device can have this name, or the file nowhere to be.
         RunFailed: it is offline, or has none, or does not answer in time.
     """
+    try:
+        check_device(device)
+    except MalformedMessage as error:
+        raise ConfigError(f"{device!r}: {error}", key="device") from error
+    if not target.absolute().parent.is_dir():
+        raise ConfigError(f"there is no folder {target.parent}", key="out")
     request = RunRequest(
         app=f"model of {device}",
         folder="",

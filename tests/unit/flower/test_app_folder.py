@@ -1,5 +1,6 @@
 """An app is a folder that says what it is."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -89,4 +90,25 @@ def test_a_component_that_is_no_python_is_said_with_its_line(tmp_path: Path) -> 
     (tmp_path / "pyproject.toml").write_text(components)
 
     with pytest.raises(AppError, match=r"a\.py, line 2: invalid syntax: mend it"):
+        AppFolder.read(tmp_path)
+
+
+def test_a_quote_in_a_text_is_escaped_as_in_toml() -> None:
+    assert {"a": 'x" y', "b": "it's"} == parse_config('a="x\\" y" b="it\'s"', key="run-config")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('["flwr>=1.31"]', '["torch >= two"]', "asks for 'torch >= two', which is no requirement"),
+        ("[tool.flwr.app]", "[tool.windflower.simulation]\nprepare = 3\n[tool.flwr.app]",
+         "prepare takes the name of a script, not 3"),
+    ],
+)  # fmt: skip
+def test_what_a_pyproject_says_wrong_is_named(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    text = (APP / "pyproject.toml").read_text()
+    (tmp_path / "pyproject.toml").write_text(text.replace(old, new))
+    with pytest.raises(AppError, match=re.escape(said)):
         AppFolder.read(tmp_path)
