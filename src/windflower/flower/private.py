@@ -1,6 +1,6 @@
 """Every name of Flower that is not public, in one place, with the releases that it was seen in.
 
-Tested on flwr 1.31.0 and 1.41.0.
+Tested on flwr 1.31.0, 1.41.0 and 1.42.0: `tools/flower_releases.py` runs the oldest and the newest.
 """
 
 import sys
