@@ -184,7 +184,7 @@ async def test_what_the_app_was_told_is_told_again(reopen: Reopen) -> None:
 
 
 async def test_the_last_presence_of_a_device_counts(reopen: Reopen) -> None:
-    first = Presence("d1", 1.0, "boot", 60.0, 151.0, True, {"site": "a"})
+    first = Presence("d1", 1.0, "boot", 60.0, 151.0, True, {"site": "a"}, model="0" * 64)
     journal = reopen()
     await journal.record([first, replace(first, device="d2")], at=1.0)
     await journal.record([replace(first, heard_at=5.0, is_online=False)], at=5.0)

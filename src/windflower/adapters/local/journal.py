@@ -299,7 +299,7 @@ def _recall(connection: sqlite3.Connection) -> Memory:
     settled = connection.execute(
         f"SELECT id, run, batch, is_good {of_open} AND settled_at IS NOT NULL"
     )
-    presences = connection.execute("SELECT * FROM presences")
+    presences = connection.execute("SELECT * FROM presences LEFT JOIN models_in_use USING (device)")
     return Memory(
         runs=runs,
         open=tuple(

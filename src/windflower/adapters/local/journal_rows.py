@@ -102,11 +102,13 @@ CREATE TABLE IF NOT EXISTS presences (
     interval_s REAL NOT NULL,
     overdue_at REAL NOT NULL,
     is_online INTEGER NOT NULL,
-    labels TEXT NOT NULL,
-    model TEXT
+    labels TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS models_in_use (
+    device TEXT PRIMARY KEY, model TEXT NOT NULL
 ) WITHOUT ROWID;
 """
-VERSION: Final = 7
+VERSION: Final = 6
 _CHECKPOINT: Final = """
 INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?,
         (SELECT ifnull(max(seq), 0) FROM commands WHERE run = ?))
@@ -234,7 +236,7 @@ def _write_terms(connection: sqlite3.Connection, batch: str, terms: Terms) -> No
 
 def _write_presence(connection: sqlite3.Connection, entry: Presence) -> None:
     connection.execute(
-        "INSERT OR REPLACE INTO presences VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO presences VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
             entry.device,
             entry.heard_at,
@@ -243,6 +245,11 @@ def _write_presence(connection: sqlite3.Connection, entry: Presence) -> None:
             entry.overdue_at,
             entry.is_online,
             dumps(entry.labels),
-            entry.model,
         ),
     )
+    if entry.model is None:
+        connection.execute("DELETE FROM models_in_use WHERE device = ?", (entry.device,))
+    else:
+        connection.execute(
+            "INSERT OR REPLACE INTO models_in_use VALUES (?, ?)", (entry.device, entry.model)
+        )
