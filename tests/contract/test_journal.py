@@ -194,6 +194,7 @@ async def test_the_last_presence_of_a_device_counts(reopen: Reopen) -> None:
     assert {"d1": 5.0, "d2": 1.0} == {p.device: p.heard_at for p in memory.presences}
     assert {"d1": False, "d2": True} == {p.device: p.is_online for p in memory.presences}
     assert {"site": "a"} == memory.presences[0].labels
+    assert {"0" * 64} == {p.model for p in memory.presences}
 
 
 async def test_the_highest_epoch_comes_back(reopen: Reopen) -> None:
