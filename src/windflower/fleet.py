@@ -175,7 +175,7 @@ class Fleet(AbstractContextManager["Fleet"]):
         self._runs: list[Run] = []
         try:
             self._gateway = self._wait(self._enter(broker))
-        except BaseException:
+        except BaseException:  # cancelled too: nobody else knows of the thread
             self._stop()
             raise
 
@@ -383,7 +383,7 @@ def _grid(
             yield grid
             grid.check_answers()
             is_done = True
-        except BaseException as error:
+        except BaseException as error:  # whatever ends the app ends its run
             reason = f"the ServerApp raised {type(error).__name__}: {error}"
             raise
         finally:
