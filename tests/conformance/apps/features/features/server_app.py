@@ -51,7 +51,9 @@ def by_hand(grid: Grid, context: Context) -> None:
     """Push twice, pull as replies come, and pull again what was pulled."""
     first = list(grid.push_messages(to_all(grid, "query", group="one")))
     content = RecordDict({"config": ConfigRecord({"asked": "query.status"})})
-    nodes = sorted(node.node_id for node in grid.get_nodes())
+    nodes = sorted(grid.get_node_ids())
+    if hasattr(grid, "get_nodes"):  # since flwr 1.38
+        assert nodes == sorted(node.node_id for node in grid.get_nodes())
     second = list(grid.push_messages([grid.create_message(content, "query.status", node, "two") for node in nodes]))
     waiting, replies = set(first + second), []
     while waiting:
