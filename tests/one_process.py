@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -54,18 +54,50 @@ def holding(may_end: asyncio.Event, *devices: int) -> Around:
     return lambda device, worker: Held(worker, may_end) if device in names else worker
 
 
-class MortalLine(LoopLine):
-    """A line whose run is killed before its nth call."""
+class Turned:
+    """A device that works only while it is its turn: random sources are the whole process's."""
 
-    def __init__(self, desk: Desk, loop: asyncio.AbstractEventLoop, *, dies_at: int) -> None:
+    def __init__(self, worker: Worker, turn: asyncio.Lock) -> None:
+        self._worker = worker
+        self._turn = turn
+
+    async def work(self, job: Job) -> Done:
+        async with self._turn:
+            return await self._worker.work(job)
+
+    async def stop(self) -> None:
+        await self._worker.stop()
+
+
+class MortalLine(LoopLine):
+    """A line whose run is killed before its nth call.
+
+    Args:
+        desk: who is called.
+        loop: where the desk lives.
+        dies_at: the call before which the run is killed; 0 for never.
+        on_call: called, in the loop, at each call.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        dies_at: int,
+        on_call: Callable[[], None],
+    ) -> None:
         super().__init__(desk, loop)
         self.calls = 0
+        self._on_call = on_call
         self._owner: threading.Thread | None = None
         self._dies_at = dies_at
 
     def _wait(self, call: Any) -> Any:  # noqa: ANN401 - any call
         self._owner = self._owner or threading.current_thread()
         self.calls += 1
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._on_call)
         if (self._dies_at and self.calls >= self._dies_at) or self._loop.is_closed():
             call.close()
             self._die()
@@ -90,14 +122,28 @@ class Fleet:
     folder: Path
     desk: Desk
     events: EventList
+    turn: asyncio.Lock
     lines: list[MortalLine] = field(default_factory=list)
 
     async def begin(self) -> RunRecord:
         return await open_in_memory(self.request, self.folder, self.desk)
 
     async def execute(self, run: RunRecord, *, dies_at: int = 0) -> Outcome | None:
-        """Execute the run once; None where it was killed."""
-        line = MortalLine(self.desk, asyncio.get_running_loop(), dies_at=dies_at)
+        """Execute the run once; None where it was killed.
+
+        No device works while the app draws what it begins with: until its first call.
+        """
+        await self.turn.acquire()
+        begun = False
+
+        def begin() -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                self.turn.release()
+
+        loop = asyncio.get_running_loop()
+        line = MortalLine(self.desk, loop, dies_at=dies_at, on_call=begin)
         self.lines.append(line)
 
         def work() -> Outcome | None:
@@ -107,7 +153,9 @@ class Fleet:
                 return None
 
         with private_modules(self.request.app):
-            return await asyncio.to_thread(work)
+            outcome = await asyncio.to_thread(work)
+        begin()
+        return outcome
 
     async def end(self, run: RunRecord, outcome: Outcome) -> str:
         """End the run; return its model's hash."""
@@ -140,6 +188,7 @@ async def fleet(
         budget_bytes: what the run may keep so that it can be begun again.
     """
     folder.mkdir(exist_ok=True)
+    turn = asyncio.Lock()
     request = MemoryRequest(
         app=AppFolder.read(APPS / app),
         node_configs={
@@ -149,9 +198,9 @@ async def fleet(
         seed=7,
         is_strict=policy is None,
         policy=policy,
-        around=around,
+        around=lambda device, worker: around(device, Turned(worker, turn)),
         budget_bytes=budget_bytes,
     )
     events = EventList()
     async with memory_fleet(request, folder, events) as desk:
-        yield Fleet(request, folder, desk, events)
+        yield Fleet(request, folder, desk, events, turn)
