@@ -158,8 +158,8 @@ class _CancelsForAMoment(Duty):
 class _AnswersOnce(Duty):
     """What was answered is not answered again, whoever asks."""
 
-    def _again(self, task: _Task) -> list[DeviceEffect]:
-        del task
+    def _again(self, task: _Task, now: float) -> list[DeviceEffect]:
+        del task, now
         return []
 
 

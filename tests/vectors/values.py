@@ -21,11 +21,13 @@ from windflower.wire.messages import (
     CAUSES,
     CONTROLS,
     METHODS,
+    STAGES,
     Command,
     Control,
     Failure,
     Heartbeat,
     Reply,
+    TaskProgress,
 )
 from windflower.wire.values import Value, Values
 
@@ -114,6 +116,9 @@ heartbeats = st.builds(
     need=st.lists(commands, max_size=3).map(tuple),
     speaks=st.lists(st.integers(1, 255), min_size=1, max_size=16).map(tuple),
     labels=st.dictionaries(st.text(max_size=64), st.text(max_size=64), max_size=4),
+    progress=st.lists(
+        st.builds(TaskProgress, commands, st.sampled_from(STAGES), seconds, seconds), max_size=8
+    ).map(tuple),
 )
 orders = st.builds(
     Command,

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from windflower.core.events import Event
 from windflower.wire.blobs import BlobRef, Grant
-from windflower.wire.messages import Cause, Command, Reply
+from windflower.wire.messages import Cause, Command, Reply, TaskProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,7 @@ class Beat:
     outbox: tuple[str, ...]
     need: tuple[str, ...]
     floor: int = 0
+    progress: tuple[TaskProgress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ answered again from the store and never done twice.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Final
 
 from windflower.core.backoff import wait_s
 from windflower.core.device_effects import (
@@ -33,14 +33,26 @@ from windflower.core.device_effects import (
 )
 from windflower.core.events import (
     CommandAccepted,
+    FetchStarted,
     MessageRefused,
+    UploadStarted,
     WorkEnded,
     WorkStarted,
 )
 from windflower.wire.blobs import Grant
 from windflower.wire.content import Content
-from windflower.wire.limits import IDS
-from windflower.wire.messages import Cause, Command, Control, Failure, Heartbeat, Reply
+from windflower.wire.limits import IDS, PROGRESS
+from windflower.wire.messages import (
+    TIMED,
+    Cause,
+    Command,
+    Control,
+    Failure,
+    Heartbeat,
+    Reply,
+    Stage,
+    TaskProgress,
+)
 
 FETCHES: Final = 20
 """After so many failed downloads in a row a command is answered with a failure."""
@@ -83,8 +95,10 @@ class Kept:
 class _Task:
     command: Command
     received_at: float
+    since: float
     grants: dict[str, Grant] = field(default_factory=dict)
-    stage: Literal["waiting", "fetching", "working", "uploading", "answered"] = "waiting"
+    stage: Stage = "waiting"
+    spent_s: dict[Stage, float] = field(default_factory=dict)
     reply: Reply | None = None
     failures: int = 0
     refusals: int = 0
@@ -96,6 +110,18 @@ class _Task:
     def wants_grants(self) -> bool:
         """Whether other grants may help: these are dead, or lead where nobody answers."""
         return self.is_starved or self.failures >= MOVED
+
+    def enter(self, stage: Stage, now: float) -> None:
+        """Go on to a stage, and count how long the one before lasted."""
+        self.spent_s[self.stage] = self.spent_s.get(self.stage, 0.0) + now - self.since
+        self.stage, self.since = stage, now
+
+    def progress(self, now: float) -> TaskProgress:
+        """Say what it is at, and for how long it was in each stage until now."""
+        spent_s = self.spent_s | {self.stage: self.spent_s.get(self.stage, 0.0) + now - self.since}
+        return TaskProgress(
+            self.command.id, self.stage, *(round(spent_s.get(stage, 0.0), 3) for stage in TIMED)
+        )
 
     def take_time(self, again: Command, now: float) -> None:
         """Take more time, where a command that is sent again leaves more: its run waits anew."""
@@ -144,13 +170,13 @@ class Duty:
                 if row.cancelled_by is not None:
                     self._cancelled_by[command.id] = row.cancelled_by
                 continue
-            task = _Task(command, received_at=now, reply=row.reply)
+            task = _Task(command, received_at=now, since=now, reply=row.reply)
             self._tasks[command.id] = task
             if row.reply is not None:
-                task.stage = "uploading" if row.reply.path else "answered"
+                task.enter("uploading" if row.reply.path else "answered", now)
             elif row.starts >= STARTS:
                 reason = f"{self._device} stopped {row.starts} times while it worked on this"
-                effects += self._answer(task, Failure(WORKER_CRASHED, reason))
+                effects += self._answer(task, Failure(WORKER_CRASHED, reason), now)
         return effects
 
     def needed(self) -> frozenset[str]:
@@ -164,12 +190,19 @@ class Duty:
         """Take a command: keep it, or answer again if it was done before."""
         if problem := self._objection(command):
             return [_refused(problem, command)]
-        effects = self._learn(command)
+        effects = self._learn(command)  # from what is over too: older gateways are refused from now
+        if over := self._is_over(command):
+            return [*effects, _refused(over, command)]
         if (task := self._tasks.get(command.id)) is not None:
             task.take_time(command, now)
             task.renew(grants)
-            return [*effects, *self._again(task), *self._upload_waiting(now), *self._go_on(now)]
-        task = _Task(command, received_at=now)
+            return [
+                *effects,
+                *self._again(task, now),
+                *self._upload_waiting(now),
+                *self._go_on(now),
+            ]
+        task = _Task(command, received_at=now, since=now)
         task.renew(grants)
         self._tasks[command.id] = task
         for cancelled in (self._done, self._cancelled_by):
@@ -227,11 +260,11 @@ class Duty:
         task = self._tasks.get(id_)
         if task is None or task.stage != "fetching":
             return []
-        task.stage = "waiting"
+        task.enter("waiting", now)
         effects = self._transfer_failed(task, problem, now)
         if task.failures >= FETCHES:
             reason = f"{self._device} could not download what it needs: {problem}"
-            effects += self._answer(task, Failure(MESSAGE_UNAVAILABLE, reason))
+            effects += self._answer(task, Failure(MESSAGE_UNAVAILABLE, reason), now)
         return [*effects, *self._go_on(now)]
 
     def turned_away(self, id_: str, failure: Failure, now: float) -> list[Effect]:
@@ -239,7 +272,7 @@ class Duty:
         task = self._tasks.get(id_)
         if task is None or task.stage not in ("fetching", "working"):
             return []
-        refused = self._answer(task, failure)
+        refused = self._answer(task, failure, now)
         return [*refused, *self._go_on(now)]
 
     def worked(
@@ -256,16 +289,15 @@ class Duty:
             seconds=round(worked_s, 4),
             failed=isinstance(result, Failure),
         )
-        answer = self._answer(task, result, worked_s=worked_s)
+        answer = self._answer(task, result, now, worked_s=worked_s)
         return [*answer, Note(ended), self._beat("task", now), *self._go_on(now)]
 
     def uploaded(self, id_: str, now: float) -> list[Effect]:
         """Publish a reply whose pack has arrived."""
-        del now
         task = self._tasks.get(id_)
         if task is None or task.reply is None:
             return []
-        task.stage = "answered"
+        task.enter("answered", now)
         task.failures = task.refusals = 0
         task.is_moving = False
         return [Publish(task.reply)]
@@ -280,12 +312,11 @@ class Duty:
 
     def upload_hopeless(self, id_: str, reason: str, now: float) -> list[Effect]:
         """Answer with a failure instead: no further try would bring the pack to the gateway."""
-        del now
         task = self._tasks.get(id_)
         if task is None or task.stage != "uploading":
             return []
         task.is_moving = False
-        return self._answer(task, Failure(WORKER_CRASHED, reason))
+        return self._answer(task, Failure(WORKER_CRASHED, reason), now)
 
     # ------------------------------------------------------------------------------ inside
 
@@ -296,6 +327,10 @@ class Duty:
             return "its run is over"
         if command.epoch < self._epochs.get(command.run, (0, 0))[1]:
             return "an older gateway sent it"
+        return None
+
+    def _is_over(self, command: Command) -> str | None:
+        """Return why there is nothing left to do for a command."""
         if command.id not in self._done:
             return None
         cancelled_by = self._cancelled_by.get(command.id)
@@ -326,13 +361,13 @@ class Duty:
         stopped = [effect for id_ in over for effect in self._remove(id_)]
         return [*stopped, ForgetBelow(self._floor)]
 
-    def _again(self, task: _Task) -> list[Effect]:
+    def _again(self, task: _Task, now: float) -> list[Effect]:
         """Answer a command that came once more."""
         if task.reply is None or task.stage == "uploading":
             return []
         if task.reply.path:
             # The gateway may have lost the blob: what is there already is not sent twice.
-            task.stage = "uploading"
+            task.enter("uploading", now)
             return self._upload(task)
         return [Publish(task.reply)]
 
@@ -365,13 +400,13 @@ class Duty:
         while (task := self._next_waiting()) is not None:
             if now - task.received_at > task.command.ttl_s:
                 failure = Failure(MESSAGE_UNAVAILABLE, f"{self._device} had no time for it")
-                effects += self._answer(task, failure)
+                effects += self._answer(task, failure, now)
                 continue
             if not task.command.blobs:
                 return [*effects, *self._work(task, now)]
-            task.stage = "fetching"
-            grants = tuple(task.grants.values())
-            return [*effects, Fetch(task.command, grants)]
+            task.enter("fetching", now)
+            command, grants = task.command, tuple(task.grants.values())
+            return [*effects, _fetching(command), Fetch(command, grants)]
         return effects
 
     def _next_waiting(self) -> _Task | None:
@@ -386,15 +421,14 @@ class Duty:
         return None
 
     def _work(self, task: _Task, now: float) -> list[Effect]:
-        del now
-        task.stage = "working"
+        task.enter("working", now)
         started = WorkStarted(
             device=self._device, command=task.command.id, method=task.command.method
         )
         return [Note(started), KeepStart(task.command.id), Work(task.command)]
 
     def _answer(
-        self, task: _Task, result: Content | Failure, *, worked_s: float = 0.0
+        self, task: _Task, result: Content | Failure, now: float, *, worked_s: float = 0.0
     ) -> list[Effect]:
         command = task.command
         reply = Reply(
@@ -411,9 +445,9 @@ class Duty:
         task.failures, task.refusals, task.retry_at, task.is_starved = 0, 0, None, False
         keep = KeepReply(reply, command.number)
         if reply.path is None:
-            task.stage = "answered"
+            task.enter("answered", now)
             return [keep, Publish(reply)]
-        task.stage = "uploading"
+        task.enter("uploading", now)
         return [keep, *self._upload(task)]
 
     def _upload(self, task: _Task) -> list[Effect]:
@@ -425,7 +459,7 @@ class Duty:
             task.is_starved = True
             return []
         task.is_moving = True
-        return [Upload(reply, grant)]
+        return [_uploading(reply), Upload(reply, grant)]
 
     def _upload_waiting(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -465,7 +499,13 @@ class Duty:
             outbox=tuple(t.command.id for t in tasks if t.stage == "answered")[:IDS],
             need=tuple(t.command.id for t in tasks if t.wants_grants)[:IDS],
             floor=self._floor,
+            progress=self._progress(now),
         )
+
+    def _progress(self, now: float) -> tuple[TaskProgress, ...]:
+        """Say of the commands that were begun, the latest first, what they are at."""
+        begun = [task for task in self._tasks.values() if task.stage != "waiting"]
+        return tuple(task.progress(now) for task in reversed(begun))[:PROGRESS]
 
 
 def heartbeat_of(
@@ -490,9 +530,22 @@ def heartbeat_of(
         outbox=beat.outbox,
         need=beat.need,
         floor=beat.floor,
+        progress=beat.progress,
         labels=labels,
         model=model,
     )
+
+
+def _fetching(command: Command) -> Note:
+    size_bytes = sum(ref.size_bytes for ref in command.blobs)
+    named = {"device": command.client, "command": command.id, "method": command.method}
+    return Note(FetchStarted(**named, size_bytes=size_bytes))
+
+
+def _uploading(reply: Reply) -> Note:
+    size_bytes = reply.content.pack.size_bytes if reply.content.pack is not None else 0
+    named = {"device": reply.client, "command": reply.id, "method": reply.method}
+    return Note(UploadStarted(**named, size_bytes=size_bytes))
 
 
 def _keys(command: Command) -> frozenset[str]:

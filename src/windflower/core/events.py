@@ -205,7 +205,18 @@ class PhaseOpened(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseClosed(Event):
-    """A run has all the answers that it will get from one phase."""
+    """A run has all the answers that it will get from one phase.
+
+    Attributes:
+        run: the run.
+        phase: the how manieth.
+        type: Flower's message type.
+        ok: good replies.
+        failed: devices that said that they could not.
+        late: devices that were not waited for any longer.
+        seconds: how long it was open.
+        traffic: what the gateway sent and heard meanwhile, as `Traffic` counts it.
+    """
 
     run: str
     phase: int
@@ -214,6 +225,7 @@ class PhaseClosed(Event):
     failed: int
     late: int
     seconds: float
+    traffic: dict[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +290,20 @@ class CommandSent(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CommandProgressed(Event):
+    """A device said what it is at with a command, and for how long it was in each stage."""
+
+    run: str
+    device: str
+    command: str
+    stage: str
+    waiting_s: float
+    fetching_s: float
+    working_s: float
+    uploading_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyAccepted(Event):
     """A reply settled its exchange; `not_finite` names its metrics that are NaN or infinite."""
 
@@ -301,6 +327,7 @@ class ReplyFailed(Event):
     method: str
     code: int
     reason: str
+    worked_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,6 +349,7 @@ class ReplyLate(Event):
     device: str
     command: str
     method: str
+    worked_s: float = 0.0
 
 
 # ---------------------------------------------------------------------------- on the device
@@ -358,6 +386,26 @@ class WorkerStarted(Event):
 
     how: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchStarted(Event):
+    """A device began to download what a command names."""
+
+    device: str
+    command: str
+    method: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadStarted(Event):
+    """A device began to upload what it answers."""
+
+    device: str
+    command: str
+    method: str
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

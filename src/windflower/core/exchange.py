@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from windflower.core.events import (
+    CommandProgressed,
     CommandSent,
     Event,
     MessageRefused,
@@ -128,6 +129,7 @@ class Exchanges:
         self._batches: dict[str, _Batch] = {}
         self._of_device: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._settled: dict[str, _Settled] = {}
+        self._told: dict[str, frozenset[tuple[str, str]]] = {}
         self._last_number = 0
         self.epoch = 0
         self._judges_at = math.inf
@@ -261,6 +263,7 @@ class Exchanges:
     def heard(self, heartbeat: Heartbeat, now: float) -> list[Effect]:
         """Compare what a device holds with what it was asked, and repair the difference."""
         effects: list[Effect] = [Report(event) for event in self._roster.heard(heartbeat, now)]
+        effects += self._progress(heartbeat)
         device = heartbeat.client
         if heartbeat.cause == "gone":
             return [*effects, self._tell(device, "rollcall")]
@@ -281,6 +284,32 @@ class Exchanges:
             if self._is_missing(self._open[id_], heartbeat, now):
                 effects += self._send(self._open[id_], now)
         return effects
+
+    def _progress(self, heartbeat: Heartbeat) -> list[Effect]:
+        """Say what a device is at, where that is news."""
+        told = self._told.get(heartbeat.client, frozenset())
+        self._told[heartbeat.client] = frozenset((row.id, row.stage) for row in heartbeat.progress)
+        runs = {row.id: self._run_of(row.id) for row in heartbeat.progress}
+        return [
+            Report(CommandProgressed(
+                run=run,
+                device=heartbeat.client,
+                command=row.id,
+                stage=row.stage,
+                waiting_s=row.waiting_s,
+                fetching_s=row.fetching_s,
+                working_s=row.working_s,
+                uploading_s=row.uploading_s,
+            ))
+            for row in heartbeat.progress
+            if (run := runs[row.id]) is not None and (row.id, row.stage) not in told
+        ]  # fmt: skip
+
+    def _run_of(self, id_: str) -> str | None:
+        settled, exchange = self._settled.get(id_), self._open.get(id_)
+        if exchange is not None:
+            return exchange.command.run
+        return None if settled is None else settled.run
 
     # ------------------------------------------------------------------- from link and clock
 
@@ -462,7 +491,13 @@ class Exchanges:
             return [_refused("its run is over or unknown", reply), ack]
         if settled.is_answered:
             return [ack]
-        late = ReplyLate(run=reply.run, device=reply.client, command=reply.id, method=reply.method)
+        late = ReplyLate(
+            run=reply.run,
+            device=reply.client,
+            command=reply.id,
+            method=reply.method,
+            worked_s=reply.worked_s,
+        )
         return [ack, Report(late)]
 
     def _mismatch(self, command: Command, reply: Reply) -> str | None:
@@ -508,6 +543,7 @@ def _reply_event(reply: Reply, *, seconds: float) -> Event:
             method=reply.method,
             code=reply.failure.code,
             reason=reply.failure.reason,
+            worked_s=reply.worked_s,
         )
     return ReplyAccepted(
         run=reply.run,

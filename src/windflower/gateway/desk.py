@@ -362,7 +362,7 @@ class Desk:
         self, run: str, phase: PhaseRecord, commands: Sequence[Command], terms: Terms
     ) -> None:
         await self._make_room(run, commands)
-        type_, begun = commands[0].type, self._clock.now()
+        type_, begun, before = commands[0].type, self._clock.now(), self._fleet.traffic.copy()
         self._feed.report(
             PhaseOpened(
                 run=run,
@@ -394,6 +394,7 @@ class Desk:
                 failed=len(settlements) - ok - late,
                 late=late,
                 seconds=round(now - begun, 4),
+                traffic=self._fleet.traffic.since(before),
             )
         )
 

@@ -21,6 +21,7 @@ from windflower.core.policy import Terms
 from windflower.core.roster import Presence, Roster
 from windflower.errors import BrokerUnavailable, MalformedMessage, NotEnoughReplies, RunFailed
 from windflower.gateway.feed import Feed
+from windflower.gateway.traffic import Traffic
 from windflower.ports import Blobs, Clock, Commands, Delivery, Intake, Journal
 from windflower.wire.blobs import Grant
 from windflower.wire.messages import Command, Control, Heartbeat, Reply, seal
@@ -64,6 +65,10 @@ class Fleet:
         signer: signs what devices are told.
         feed: takes events.
         broker: the broker's address, for messages to people.
+
+    Attributes:
+        roster: who is there.
+        traffic: what was sent and heard since it began.
     """
 
     def __init__(self, ports: FleetPorts, *, signer: Signer, feed: Feed, broker: str) -> None:
@@ -72,6 +77,7 @@ class Fleet:
         self._feed = feed
         self._broker = broker
         self.roster = Roster()
+        self.traffic = Traffic()
         self._exchanges = Exchanges(self.roster)
         self._pending: list[Effect | _Finish | _KeepPresence] = []
         self._is_pending = asyncio.Event()
@@ -233,6 +239,7 @@ class Fleet:
         except MalformedMessage as refusal:
             self._refuse(delivery, refusal)
         else:
+            self.traffic.heartbeat(delivery.body)
             hear = self._exchanges.named if delivery.is_kept else self._exchanges.heard
             self._apply(hear(heartbeat, now))
             self._keep_presence(heartbeat.client)
@@ -262,6 +269,7 @@ class Fleet:
                 except MalformedMessage as refusal:
                     self._refuse(delivery, refusal)
                 else:
+                    self.traffic.reply(reply, delivery.body)
                     self._apply(self._exchanges.replied(reply, self._ports.clock.now()))
                 self._pending.append(_Finish(delivery))
                 self._is_pending.set()
@@ -341,8 +349,9 @@ class Fleet:
     async def _send(self, command: Command) -> None:
         # While there is no link nothing is lost: after the next connection the roll is called.
         with suppress(BrokerUnavailable):
-            envelope = seal(command, self._signer, self._grants(command))
-            await self._ports.commands.send(command.client, envelope.to_bytes())
+            message = seal(command, self._signer, self._grants(command)).to_bytes()
+            await self._ports.commands.send(command.client, message)
+            self.traffic.command(command, message)
 
     async def _tell(self, tell: gateway_effects.Tell) -> None:
         grants: tuple[Grant, ...] = ()
@@ -353,8 +362,9 @@ class Fleet:
             tell.device, tell.method, tell.ids, tell.boot, epoch=tell.epoch, floor=tell.floor
         )
         with suppress(BrokerUnavailable):
-            envelope = seal(control, self._signer, grants)
-            await self._ports.commands.tell(tell.device, envelope.to_bytes())
+            message = seal(control, self._signer, grants).to_bytes()
+            await self._ports.commands.tell(tell.device, message)
+            self.traffic.control(message)
 
     def _grants(self, command: Command) -> tuple[Grant, ...]:
         blobs = self._ports.blobs

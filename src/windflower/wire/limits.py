@@ -42,6 +42,9 @@ REASON_CHARS: Final = 12_000
 REASON_BYTES: Final = 64 * 1024
 """The same as JSON, where one character may take twelve bytes."""
 
+PROGRESS: Final = 8
+"""Of so many commands a heartbeat tells how far they are: a line of text each."""
+
 LABELS_BYTES: Final = 16 * 1024
 """All labels of a device, as JSON."""
 

@@ -22,7 +22,7 @@ from windflower.core.device_effects import (
 from windflower.core.duty import STARTS, Duty, Kept
 from windflower.wire.blobs import BlobRef, Grant
 from windflower.wire.content import Content
-from windflower.wire.messages import Command, Control, Failure, Reply
+from windflower.wire.messages import Command, Control, Failure, Reply, TaskProgress
 
 PACK = BlobRef("a" * 64, 100_000)
 LARGE = Content((("arrays", None),), PACK)
@@ -34,6 +34,10 @@ def duty() -> Duty:
 
 def of_kind(effects: list[Effect], *kinds: type) -> list[Effect]:
     return [effect for effect in effects if isinstance(effect, kinds)]
+
+
+def get_grant() -> Grant:
+    return Grant("GET", PACK.key, "http://x/", 1 << 30, 60.0)
 
 
 def put_grant(asked: Command) -> Grant:
@@ -205,3 +209,24 @@ def test_a_command_that_comes_again_may_leave_more_time_and_never_less() -> None
     begun = device.worked(first.id, content(1), worked_s=1.0, now=34.0)
 
     assert [waiting.id] == [effect.command.id for effect in begun if isinstance(effect, Work)]
+
+
+def test_a_command_that_is_over_tells_the_epoch_that_older_gateways_are_refused_by() -> None:
+    first, second, device = command(number=1), command(number=2), duty()
+    device.ordered(first, (), 0.0)
+    device.worked(first.id, content(1), worked_s=0.1, now=1.0)
+    device.controlled(Control("d1", "ack", (first.id,), epoch=1), (), 2.0)
+    device.ordered(replace(first, epoch=7), (), 3.0)
+
+    assert [] == of_kind(device.ordered(replace(second, epoch=2), (), 4.0), KeepCommand)
+
+
+def test_a_heartbeat_tells_how_long_each_stage_took() -> None:
+    asked, device = replace(command(), content=LARGE), duty()
+    device.ordered(asked, (put_grant(asked), get_grant()), 0.0)
+    device.fetched(asked.id, 3.0)
+    device.worked(asked.id, LARGE, worked_s=2.0, now=5.0)
+    (beat,) = of_kind(device.connected(9.0), Beat)
+
+    assert isinstance(beat, Beat)
+    assert (TaskProgress(asked.id, "uploading", 0.0, 3.0, 2.0, 4.0),) == beat.progress

@@ -7,6 +7,7 @@ DynamoDB writes in units of 1 KB, consistent reads of 4 KB; data into AWS is fre
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
@@ -82,6 +83,30 @@ def round_bill(devices: int, model_bytes: int, *, seconds: float = 120.0) -> Bil
         "s3_put": 1 + devices,
         "s3_get": devices + 2 * devices,
         "egress_gb": devices * model_bytes / GB,
+        "vcpu_hour": hours * TASK_VCPUS,
+        "memory_gb_hour": hours * TASK_MEMORY_GB,
+    }
+
+
+def traffic_bill(traffic: Mapping[str, int], *, seconds: float) -> Bill:
+    """Return what a phase took, or would take on AWS, by what passed while it was open.
+
+    Args:
+        traffic: as `Traffic` counts it.
+        seconds: how long it was open.
+    """
+    hours = seconds / 3600
+    replies, beats = traffic["replies"], traffic["heartbeats"]
+    return {
+        # Each unit comes in and goes out; a command at QoS 1 is acknowledged too.
+        "message": 2 * traffic["sent_units"] + traffic["commands"],
+        "rule": replies + beats,
+        "action": replies + beats,
+        "write_unit": replies * (2 * REPLY_KB + JOURNAL_KB) + beats,
+        "read_unit": math.ceil(replies * REPLY_KB / 4) * LOOKS + seconds / LOOK_S,
+        "s3_put": traffic["uploads"],
+        "s3_get": traffic["downloads"] + 2 * traffic["uploads"],
+        "egress_gb": traffic["download_bytes"] / GB,
         "vcpu_hour": hours * TASK_VCPUS,
         "memory_gb_hour": hours * TASK_MEMORY_GB,
     }

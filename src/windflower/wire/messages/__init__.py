@@ -8,7 +8,14 @@ rule can read them.
 
 from windflower.wire.messages.command import NO_CONFIG, Command, Control
 from windflower.wire.messages.envelope import Envelope, seal
-from windflower.wire.messages.heartbeat import Heartbeat, check_labels
+from windflower.wire.messages.heartbeat import (
+    STAGES,
+    TIMED,
+    Heartbeat,
+    Stage,
+    TaskProgress,
+    check_labels,
+)
 from windflower.wire.messages.reply import NOTHING, Failure, Reply
 from windflower.wire.messages.vocabulary import (
     CAUSES,
@@ -29,6 +36,8 @@ __all__ = [
     "NOTHING",
     "NO_CONFIG",
     "RESERVED",
+    "STAGES",
+    "TIMED",
     "VERSION",
     "Cause",
     "Command",
@@ -39,6 +48,8 @@ __all__ = [
     "Heartbeat",
     "Method",
     "Reply",
+    "Stage",
+    "TaskProgress",
     "check_labels",
     "method_of",
     "seal",

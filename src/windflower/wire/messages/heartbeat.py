@@ -2,10 +2,11 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import Final, Literal
 
 from windflower.errors import MalformedMessage
 from windflower.wire.identifiers import check_command, check_device
-from windflower.wire.limits import IDS, LABELS_BYTES
+from windflower.wire.limits import IDS, LABELS_BYTES, PROGRESS
 from windflower.wire.messages.vocabulary import (
     CAUSES,
     COUNT,
@@ -13,9 +14,41 @@ from windflower.wire.messages.vocabulary import (
     VERSION,
     Cause,
     check_version,
-    ignored,
 )
 from windflower.wire.strict_json import Fields, array, dumps, integer, loads, number, present, text
+
+Stage = Literal["waiting", "fetching", "working", "uploading", "answered"]
+"""What a device is at with a command: it waits its turn, downloads, works, uploads, is done."""
+
+STAGES: Final[tuple[Stage, ...]] = ("waiting", "fetching", "working", "uploading", "answered")
+TIMED: Final = STAGES[:-1]
+"""Those whose seconds are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskProgress:
+    """What a device is at with one command; told to people, never used.
+
+    Attributes:
+        id: the command.
+        stage: what it is at.
+        waiting_s: for how long it waited for its turn, until now, by the device's clock.
+        fetching_s: for how long it downloaded.
+        working_s: for how long it worked.
+        uploading_s: for how long it uploaded.
+    """
+
+    id: str
+    stage: Stage
+    waiting_s: float = 0.0
+    fetching_s: float = 0.0
+    working_s: float = 0.0
+    uploading_s: float = 0.0
+
+    def to_json(self) -> list[object]:
+        """Return its row in a heartbeat."""
+        seconds = (self.waiting_s, self.fetching_s, self.working_s, self.uploading_s)
+        return [self.id, self.stage, *seconds]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +69,7 @@ class Heartbeat:
         speaks: versions of the wire that it understands.
         labels: what the fleet's owner wants to tell devices apart by.
         model: digest of the published model that it uses; None where it has none.
+        progress: what it is at with commands that it began, the latest first.
     """
 
     client: str
@@ -51,6 +85,7 @@ class Heartbeat:
     speaks: tuple[int, ...] = (VERSION,)
     labels: dict[str, str] = field(default_factory=dict)
     model: str | None = None
+    progress: tuple[TaskProgress, ...] = ()
 
     @property
     def holds(self) -> tuple[str, ...]:
@@ -78,6 +113,7 @@ class Heartbeat:
                     "floor": self.floor or None,
                     "speaks": self.speaks,
                     "labels": self.labels,
+                    "progress": [row.to_json() for row in self.progress[:PROGRESS]],
                     "ext": {"model": self.model} if self.model else None,
                 }
             )
@@ -102,9 +138,9 @@ class Heartbeat:
             floor=fields.take_or("floor", integer(0, COUNT), 0),
             speaks=fields.take_or("speaks", _speaks, (VERSION,)),
             labels=fields.take_or("labels", check_labels, {}),
+            progress=fields.take_or("progress", _progress, ()),
             model=fields.take_or("ext", _model, None),
         )
-        fields.take_or("progress", ignored, None)
         fields.done()
         return heartbeat
 
@@ -113,6 +149,22 @@ def _model(ext: object) -> str | None:
     """Return the model that `ext` names, if it does: whatever else stands there is skipped."""
     named = ext.get("model") if isinstance(ext, dict) else None
     return named if isinstance(named, str) and re.fullmatch("[0-9a-f]{64}", named) else None
+
+
+def _progress(rows: object) -> tuple[TaskProgress, ...]:
+    """Return the rows that this version knows; whatever else stands there is skipped."""
+    listed = rows[:PROGRESS] if isinstance(rows, list) else []
+    return tuple(row for row in map(_progress_row, listed) if row is not None)
+
+
+def _progress_row(row: object) -> TaskProgress | None:
+    match row:
+        case [str(id_), stage, *seconds] if stage in STAGES and len(seconds) == len(TIMED):
+            try:
+                return TaskProgress(check_command(id_), stage, *map(number(0, SECONDS), seconds))
+            except MalformedMessage:
+                return None
+    return None
 
 
 def check_labels(value: object) -> dict[str, str]:
