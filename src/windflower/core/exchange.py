@@ -22,7 +22,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from windflower.core.events import (
-    CommandProgressed,
     CommandSent,
     Event,
     MessageRefused,
@@ -45,7 +44,8 @@ from windflower.core.gateway_effects import (
     Tell,
 )
 from windflower.core.policy import Terms
-from windflower.core.roster import MISSED_BEATS, Roster
+from windflower.core.roster import MISSED_BEATS, Presence, Roster
+from windflower.core.stages import Stages
 from windflower.wire.limits import IDS
 from windflower.wire.messages import Command, ControlMethod, Failure, Heartbeat, Reply
 
@@ -129,7 +129,7 @@ class Exchanges:
         self._batches: dict[str, _Batch] = {}
         self._of_device: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._settled: dict[str, _Settled] = {}
-        self._told: dict[str, frozenset[tuple[str, str]]] = {}
+        self._stages = Stages()
         self._last_number = 0
         self.epoch = 0
         self._judges_at = math.inf
@@ -263,7 +263,7 @@ class Exchanges:
     def heard(self, heartbeat: Heartbeat, now: float) -> list[Effect]:
         """Compare what a device holds with what it was asked, and repair the difference."""
         effects: list[Effect] = [Report(event) for event in self._roster.heard(heartbeat, now)]
-        effects += self._progress(heartbeat)
+        effects += [Report(event) for event in self._stages.news(heartbeat, self._run_of)]
         device = heartbeat.client
         if heartbeat.cause == "gone":
             return [*effects, self._tell(device, "rollcall")]
@@ -284,26 +284,6 @@ class Exchanges:
             if self._is_missing(self._open[id_], heartbeat, now):
                 effects += self._send(self._open[id_], now)
         return effects
-
-    def _progress(self, heartbeat: Heartbeat) -> list[Effect]:
-        """Say what a device is at, where that is news."""
-        told = self._told.get(heartbeat.client, frozenset())
-        self._told[heartbeat.client] = frozenset((row.id, row.stage) for row in heartbeat.progress)
-        runs = {row.id: self._run_of(row.id) for row in heartbeat.progress}
-        return [
-            Report(CommandProgressed(
-                run=run,
-                device=heartbeat.client,
-                command=row.id,
-                stage=row.stage,
-                waiting_s=row.waiting_s,
-                fetching_s=row.fetching_s,
-                working_s=row.working_s,
-                uploading_s=row.uploading_s,
-            ))
-            for row in heartbeat.progress
-            if (run := runs[row.id]) is not None and (row.id, row.stage) not in told
-        ]  # fmt: skip
 
     def _run_of(self, id_: str) -> str | None:
         settled, exchange = self._settled.get(id_), self._open.get(id_)
@@ -334,9 +314,7 @@ class Exchanges:
 
     def tick(self, now: float) -> list[Effect]:
         """Settle what is past its deadline, or waits for a device that was lost."""
-        effects: list[Effect] = []
-        if self._judges_at <= now:
-            effects += self._lose(now)
+        effects = self._lose(now)
         for batch in [b for b in self._batches.values() if self._expires_at(b) <= now]:
             effects += self._expire(batch)
         return effects
@@ -344,10 +322,10 @@ class Exchanges:
     def next_wake(self) -> float | None:
         """Return when `tick` may have something to do."""
         times = [self._expires_at(batch) for batch in self._batches.values()]
-        if (roster := self._roster.next_wake()) is not None:
-            times.append(max(roster, self._judges_at))
-        if any(self._is_doomed(exchange) for exchange in self._open.values()):
-            times.append(self._judges_at)
+        if (roster := self._roster.next_wake(self._judged_at)) is not None:
+            times.append(roster)
+        doomed = (e.command.client for e in self._open.values() if self._is_doomed(e))
+        times += [self._judged_at(self._roster.get(device)) for device in doomed]
         wake = min(times, default=math.inf)
         return None if wake == math.inf else wake
 
@@ -424,16 +402,29 @@ class Exchanges:
         """Give up what waits for devices that were lost, or not heard since we are connected."""
         effects: list[Effect] = []
         silent_s = {}
-        for lost in self._roster.lose(now):
+        for lost in self._roster.lose(now, self._judged_at):
             effects.append(Report(lost))
             silent_s[lost.device] = lost.silent_s
         for exchange in list(self._open.values()):
             if not self._is_doomed(exchange):  # one by one: each that goes leaves fewer to spare
                 continue
             device = exchange.command.client
+            if now < self._judged_at(self._roster.get(device)):
+                continue
             silent = f"for {silent_s[device]:.0f} s" if device in silent_s else "again"
             effects += self._give_up(exchange, NODE_UNAVAILABLE, f"was not heard {silent}")
         return effects
+
+    def _judged_at(self, presence: Presence | None) -> float:
+        """Return from when on a silent device counts as lost, as far as the link is concerned.
+
+        One that was heard since we are connected had its chance; any other is given the time in
+        which the whole fleet can be heard.
+        """
+        is_deaf = self._judges_at == math.inf
+        if is_deaf or presence is None or presence.heard_at < self._connected_at:
+            return self._judges_at
+        return presence.overdue_at
 
     def _is_doomed(self, exchange: _Exchange) -> bool:
         """Whether an exchange will be given up because its device is offline."""

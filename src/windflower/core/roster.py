@@ -1,7 +1,7 @@
 """Who was heard, and when: by the gateway's clock, whatever the devices' clocks say."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -44,6 +44,9 @@ class Presence:
     is_online: bool
     labels: dict[str, str]
     model: str | None = None
+
+
+JudgedAt = Callable[[Presence], float]
 
 
 @dataclass(slots=True)
@@ -148,16 +151,23 @@ class Roster:
             overdue_at = now + MISSED_BEATS * before.interval_s
             self._presences[device] = replace(before, heard_at=now, overdue_at=overdue_at)
 
-    def lose(self, now: float) -> list[DeviceLost]:
-        """Count as offline whoever is overdue, and return who just became so."""
-        lost = [p for p in self._presences.values() if p.is_online and p.overdue_at <= now]
+    def lose(self, now: float, judged_at: JudgedAt = lambda _: -math.inf) -> list[DeviceLost]:
+        """Count as offline whoever is overdue, and return who just became so.
+
+        Args:
+            now: the gateway's clock.
+            judged_at: from when on a device that is overdue may count as lost.
+        """
+        overdue = (p for p in self._presences.values() if p.is_online and p.overdue_at <= now)
+        lost = [presence for presence in overdue if judged_at(presence) <= now]
         for presence in lost:
             self._presences[presence.device] = replace(presence, is_online=False)
         return [DeviceLost(device=p.device, silent_s=round(now - p.heard_at, 3)) for p in lost]
 
-    def next_wake(self) -> float | None:
+    def next_wake(self, judged_at: JudgedAt = lambda _: -math.inf) -> float | None:
         """Return when `lose` may have something to say."""
-        return min((p.overdue_at for p in self._presences.values() if p.is_online), default=None)
+        there = (p for p in self._presences.values() if p.is_online)
+        return min((max(p.overdue_at, judged_at(p)) for p in there), default=None)
 
     def longest_interval_s(self) -> float:
         """Return the longest interval of the devices that were there when any was last heard.

@@ -4,8 +4,9 @@ from itertools import pairwise
 
 from samples import command, reply
 
+from windflower.core.events import DeviceLost
 from windflower.core.exchange import Exchanges
-from windflower.core.gateway_effects import Effect, RecordMissing, Send, Tell
+from windflower.core.gateway_effects import Effect, RecordMissing, Report, Send, Tell
 from windflower.core.policy import Terms
 from windflower.core.roster import Roster
 from windflower.wire.messages import Heartbeat
@@ -13,6 +14,11 @@ from windflower.wire.messages import Heartbeat
 
 def told(effects: list[Effect]) -> list[Tell]:
     return [effect for effect in effects if isinstance(effect, Tell)]
+
+
+def lost(effects: list[Effect]) -> list[str]:
+    reported = [effect.event for effect in effects if isinstance(effect, Report)]
+    return [event.device for event in reported if isinstance(event, DeviceLost)]
 
 
 def heartbeat(*, floor: int = 0) -> Heartbeat:
@@ -94,3 +100,25 @@ def test_nothing_is_asked_for_a_run_that_is_over() -> None:
         [command(1)], batch="b", terms=Terms(9.0, waits_for_offline=True), now=2.0
     )
     assert [] == list(exchanges.open_commands())
+
+
+def test_a_device_that_was_heard_since_we_are_connected_is_lost_by_its_own_interval() -> None:
+    """A gateway that knew nobody gives a usual fleet two minutes; these watches beat quicker."""
+    exchanges = Exchanges(Roster())
+    exchanges.connected(0.0)
+    exchanges.heard(Heartbeat("d1", 0.0, "boot", "connect", 2.0), 1.0)
+
+    assert 6.0 == exchanges.next_wake()
+    assert ["d1"] == lost(exchanges.tick(6.0))
+
+
+def test_nobody_is_lost_while_there_is_no_link() -> None:
+    exchanges = Exchanges(Roster())
+    exchanges.connected(0.0)
+    exchanges.heard(Heartbeat("d1", 0.0, "boot", "connect", 2.0), 1.0)
+    exchanges.disconnected()
+
+    assert [] == lost(exchanges.tick(60.0))
+    exchanges.connected(60.0)
+    assert [] == lost(exchanges.tick(62.0))
+    assert ["d1"] == lost(exchanges.tick(65.0))
