@@ -31,7 +31,8 @@ def main(grid: Grid, context: Context) -> None:
     trainers, new_wearers = ask_for_roles(grid, nodes, timeout_s)
     print(f"of {len(nodes)} devices {len(trainers)} train, {len(new_wearers)} evaluate only")
     weights = initial_weights()
-    result = FleetAveraging(trainers, new_wearers).start(
+    pause_s = float(config["round-pause-s"])
+    result = FleetAveraging(trainers, new_wearers, pause_s=pause_s).start(
         grid=grid,
         initial_arrays=ArrayRecord({name: Array(array) for name, array in weights.items()}),
         num_rounds=int(config["num-server-rounds"]),
@@ -49,8 +50,10 @@ class FleetAveraging(FedAvg):
     averages the others.
     """
 
-    def __init__(self, trainers: list[int], new_wearers: list[int]) -> None:
-        """Fix the roles, by node id."""
+    def __init__(
+        self, trainers: list[int], new_wearers: list[int], *, pause_s: float = 0.0
+    ) -> None:
+        """Fix the roles, by node id, and how long to wait between two rounds."""
         wearers = trainers + new_wearers
         super().__init__(
             min_train_nodes=len(trainers),
@@ -60,12 +63,15 @@ class FleetAveraging(FedAvg):
         )
         self.trainers = trainers
         self.wearers = wearers
+        self.pause_s = pause_s
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Send the model to every trainer."""
         del grid
+        if server_round > 1:
+            time.sleep(self.pause_s)
         return self._to(self.trainers, MessageType.TRAIN, server_round, arrays, config)
 
     def configure_evaluate(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.live import Live
@@ -23,7 +23,13 @@ from windflower.pipeline.chaos import KINDS, Chaos, counted
 from windflower.pipeline.job import JobRequest, JobResult, run_job
 from windflower.pipeline.simulated import Show, node_config, prepare
 
-_EXAMPLE = "01-smartwatch"
+_EXAMPLE: Final = "01-smartwatch"
+
+_WITHOUT_END: Final = 100_000
+_PAUSE_S: Final = 1.0
+_DEADLINE_S: Final = 15.0
+_AWAY_S: Final = 20.0
+"""What a demo that stays shows: a device that is lost for longer than a phase waits for it."""
 
 
 async def show_demo(
@@ -34,9 +40,16 @@ async def show_demo(
     place: str,
     state: Path,
     has_chaos: bool,
+    stays: bool,
     is_json: bool,
 ) -> dict[str, Any]:
-    """Run the example and show how it goes; return the answer for scripts."""
+    """Run the example and show how it goes; return the answer for scripts.
+
+    Raises:
+        ConfigError: what was asked does not go together.
+    """
+    if stays and (place != "local" or has_chaos):
+        raise ConfigError("--stay goes with neither --place nor --chaos", key="stay")
     if place == "memory":
         return await _demo_in_memory(rounds, devices, seed, state, is_json=is_json)
     request = _request(rounds, devices, seed, state)
@@ -45,6 +58,8 @@ async def show_demo(
         return await _demo_behind_aws(request, rounds, is_json=is_json)
     if has_chaos:
         return await _demo_with_chaos(request, rounds, is_json=is_json)
+    if stays:
+        return await _demo_that_stays(request, is_json=is_json)
     result = await _watched(request, rounds, is_json=is_json)
     return _told(result, rounds, is_json=is_json)
 
@@ -85,6 +100,55 @@ async def _demo_behind_aws(request: JobRequest, rounds: int, *, is_json: bool) -
             await asyncio.gather(running, return_exceptions=True)
             failing.result()
         return _told(await running, rounds, is_json=is_json)
+
+
+async def _demo_that_stays(request: JobRequest, *, is_json: bool) -> dict[str, Any]:
+    """Go on with rounds until somebody stops it; return how many there were."""
+    assert request.devices is not None  # noqa: S101 - the demo says so
+    staying = replace(
+        request,
+        overrides=[
+            f"num-server-rounds={_WITHOUT_END}",
+            f"min-nodes={request.devices}",
+            f"round-pause-s={_PAUSE_S}",
+        ],
+        policy={"wait_for_offline": True, "deadline_s": _DEADLINE_S},
+        away_s=_AWAY_S,
+    )
+    progress = Progress(None)
+    pids = _Pids(request.devices)
+
+    def around(show: Show) -> Show:
+        def taken(line: dict[str, Any]) -> None:
+            progress.take(line)
+            pids.take(line)
+            show(line)
+
+        return taken
+
+    try:
+        await _watched(staying, None, is_json=is_json, around=around)
+    except asyncio.CancelledError:  # Ctrl-C is how it ends
+        if not is_json:
+            sys.stderr.write(f"\nStopped after {progress.round} rounds.\n")
+    return {"success": True, "rounds": progress.round}
+
+
+class _Pids:
+    """Says once all devices run how to lose one."""
+
+    def __init__(self, devices: int) -> None:
+        self._left = devices
+
+    def take(self, line: dict[str, Any]) -> None:
+        if line["event"] != "process-started" or line["kind"] != "device" or not self._left:
+            return
+        self._left -= 1
+        if not self._left:
+            sys.stderr.write(
+                f"To lose {line['name']}: kill -9 {line['pid']}. It is started again after"
+                f" {_AWAY_S:.0f} s. Ctrl-C ends all.\n"
+            )
 
 
 async def _demo_with_chaos(request: JobRequest, rounds: int, *, is_json: bool) -> dict[str, Any]:
@@ -128,7 +192,7 @@ def _comparison(fields: dict[str, Any]) -> str:
 
 async def _watched(
     request: JobRequest,
-    rounds: int,
+    rounds: int | None,
     *,
     is_json: bool,
     around: Callable[[Show], Show] = lambda show: show,
@@ -207,7 +271,7 @@ def demo_answer(result: JobResult) -> dict[str, Any]:
 
 async def _with_progress(
     request: JobRequest,
-    rounds: int,
+    rounds: int | None,
     log: Any,  # noqa: ANN401 - an open file
     around: Callable[[Show], Show],
 ) -> JobResult:

@@ -106,6 +106,9 @@ def demo(
     chaos: Annotated[  # noqa: FBT002
         bool, typer.Option(help="Kill devices, broker, gateway and run meanwhile.")
     ] = False,
+    stay: Annotated[  # noqa: FBT002
+        bool, typer.Option(help="Go on with rounds, the page up, until Ctrl-C.")
+    ] = False,
     state: StateOption = None,
     output: FormatOption = Format.DEFAULT,
 ) -> None:
@@ -121,6 +124,7 @@ def demo(
         place=place.value,
         state=folder,
         has_chaos=chaos,
+        stays=stay,
         is_json=output is Format.JSON,
     )
     _finish(run, output)

@@ -7,7 +7,7 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one
     """Return what an event means to a person, in one line; empty where it means nothing."""
     match line["event"]:
         case "gateway-ready":
-            return f"broker {line['broker']}"
+            return f"broker {line['broker']}" + (f", page {line['page']}" if "page" in line else "")
         case "waiting-for-devices":
             return f"waiting for {line['need']} devices, at most {line['timeout-s']:.0f} s"
         case "run-started":

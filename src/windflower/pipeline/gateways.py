@@ -39,6 +39,7 @@ class GatewayCard:
         key: its public key, which devices pin.
         is_private: whether it was started for one run, and ends with it.
         inline_bytes: a pack that is larger is not to stand in a command.
+        page: the address of its page.
     """
 
     socket: Path
@@ -49,6 +50,7 @@ class GatewayCard:
     key: str
     is_private: bool
     inline_bytes: int
+    page: str | None = None
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "GatewayCard":
@@ -62,6 +64,7 @@ class GatewayCard:
             fields["key"],
             fields["private"],
             fields["inline-bytes"],
+            fields.get("page"),
         )
 
 

@@ -34,6 +34,7 @@ from windflower.pipeline.following import Lines, followed
 from windflower.pipeline.gateways import Gateway, gateway_for
 from windflower.pipeline.publication import publish
 from windflower.pipeline.simulated import (
+    AWAY_S,
     Show,
     Simulation,
     process_started,
@@ -82,6 +83,7 @@ class JobRequest:
         environment: what else the gateway finds in its environment, where it is started here.
         access: how simulated devices get in; None takes the gateway's own way.
         publishes: whether its model is given to the fleet where the run ends well.
+        away_s: for how long a simulated device that was killed stays away.
     """
 
     app: Path
@@ -100,6 +102,7 @@ class JobRequest:
     environment: dict[str, str] = field(default_factory=dict)
     access: Access | None = None
     publishes: bool = False
+    away_s: float = AWAY_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,8 @@ class _Job:
     def greet(self) -> None:
         """Say that there is a gateway."""
         card, is_ours = self._gateway.card, self._gateway.is_ours
-        self._show({"event": "gateway-ready", "broker": card.broker, "ours": is_ours})
+        page = {"page": card.page} if card.page else {}
+        self._show({"event": "gateway-ready", "broker": card.broker, "ours": is_ours, **page})
         if is_ours:
             self._show(process_started("gateway", card.pid))
             if card.broker_pid is not None:
@@ -290,6 +294,7 @@ class _Job:
                 access=self._request.access or self._gateway.access(),
                 gateway_key=card.key,
                 folder=self._request.state / "simulated",
+                away_s=self._request.away_s,
             )
             await stack.enter_async_context(simulated_devices(plan, app, self._show))
 

@@ -23,7 +23,7 @@ Show = Callable[[dict[str, Any]], None]
 START_S: Final = 60.0
 
 AWAY_S: Final = 0.5
-"""For so long a device that was killed stays away."""
+"""For so long a device that was killed stays away, unless somebody wants to see that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Simulation:
         access: how they get into the broker.
         gateway_key: the gateway that they obey.
         folder: where each keeps its state and its log.
+        away_s: for how long one that was killed stays away.
     """
 
     count: int
@@ -45,6 +46,7 @@ class Simulation:
     access: Access
     gateway_key: str
     folder: Path
+    away_s: float = AWAY_S
 
 
 @asynccontextmanager
@@ -81,6 +83,7 @@ class _Device:
         self._name, config = node_config(number, plan.count, data, name=plan.name)
         self._folder = plan.folder / self._name
         self._show = show
+        self._away_s = plan.away_s
         self._keeping: asyncio.Task[None] | None = None
         command = [sys.executable, "-m", "windflower.agent", *plan.access.flags]
         command += ["--device-id", self._name, "--node-config", config]
@@ -104,7 +107,7 @@ class _Device:
         try:
             # Whoever ends by itself has said why, and would end again.
             while await process.wait() < 0:
-                await asyncio.sleep(AWAY_S)
+                await asyncio.sleep(self._away_s)
                 process = await self._begin()
         finally:
             await end(process)
