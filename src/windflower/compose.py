@@ -9,18 +9,19 @@ import secrets
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from windflower import __version__
+from windflower.adapters.aws.costs import Prices, traffic_bill
 from windflower.adapters.local.access import Access
 from windflower.adapters.local.blob_endpoint import blob_endpoint
 from windflower.adapters.local.blob_folder import BlobFolder
 from windflower.adapters.local.broker import LocalBroker
-from windflower.adapters.local.event_file import EventFile
+from windflower.adapters.local.event_file import EventFile, latest_events
 from windflower.adapters.local.files import make_private, write_durably
 from windflower.adapters.local.fleet_link import MqttFleetLink
 from windflower.adapters.local.http_server import HttpServer
@@ -38,15 +39,14 @@ from windflower.gateway.housekeeping import Housekeeping
 from windflower.gateway.line import SocketLine
 from windflower.gateway.line_server import LineServer
 from windflower.gateway.models import Models
-from windflower.observe.endpoint import Looking
+from windflower.observe.board import Price
+from windflower.observe.endpoint import LOOPBACK, Looking
 from windflower.observe.hooks import Hooks
 from windflower.ports import Blobs, Commands, Intake, Journal
 from windflower.settings import Settings
 from windflower.wire.limits import INLINE_PACK_BYTES
 from windflower.wire.sealing import KEY_BYTES, Signer
 from windflower.wire.topics import Topics
-
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _LEFT_S: Final = 3600.0
 """A file that is on its way from a command to its gateway is younger than this."""
@@ -282,7 +282,9 @@ async def _gateway(
         clock.now,
         version=__version__,
         token=settings.page_token,
+        price=_price(),
     )
+    looking.board.replay(latest_events(state.events))
     feed = Feed(events, *looking.sinks)
     ports = FleetPorts(world.commands, world.replies, world.presence, blobs, journal, clock)
     fleet = Fleet(ports, signer=signer, feed=feed, broker=world.broker)
@@ -302,6 +304,7 @@ async def _gateway(
     page, page_url = await _open_page(settings, state, looking)
     try:
         memory = await fleet.start()
+        looking.board.recall(memory.runs)
         desk.restore(memory.runs, memory.last_number)
         await server.start()
         feed.report(GatewayStarted(broker=world.broker, blobs=world.blobs_url))
@@ -322,6 +325,16 @@ async def _gateway(
         await server.stop()
         await fleet.stop()
         events.close()
+
+
+def _price() -> Price:
+    """Return what traffic costs at AWS's list prices, wherever the fleet is."""
+    prices = Prices.load()
+
+    def dollars(traffic: Mapping[str, int], seconds: float) -> float:
+        return sum(prices.of(traffic_bill(traffic, seconds=seconds)).values())
+
+    return dollars
 
 
 def _helping(settings: Settings, world: _World, feed: Feed) -> list[asyncio.Task[None]]:
@@ -375,7 +388,7 @@ async def _open_page(
 ) -> tuple[HttpServer, str]:
     """Show what there is to see, on the port of last time where that is free; return its URL."""
     host = settings.page_host.removeprefix("[").removesuffix("]")
-    if host not in _LOOPBACK and settings.page_token is None:
+    if host not in LOOPBACK and settings.page_token is None:
         raise ConfigError(
             f"page_host {host} can be reached by others: set page_token, which they have to know",
             key="page_token",

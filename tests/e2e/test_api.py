@@ -21,11 +21,14 @@ def stream(page: str, **headers: str) -> Iterator[Iterator[tuple[int, dict[str, 
 
         def told() -> Iterator[tuple[int, dict[str, Any]]]:
             number = -1
+            shown: dict[str, Any] = {"runs": {}}
             for line in answer.iter_lines():
                 if line.startswith("id: "):
                     number = int(line.removeprefix("id: "))
                 if line.startswith("data: "):
-                    yield number, json.loads(line.removeprefix("data: "))
+                    changes = json.loads(line.removeprefix("data: "))
+                    shown |= changes | {"runs": shown["runs"] | changes.get("runs", {})}
+                    yield number, dict(shown)
 
         yield told()
 
@@ -58,7 +61,7 @@ def test_a_run_is_seen_from_begin_to_end(programs: Programs, apps: Path, tmp_pat
     assert empty["run"] is None
     phase = held["run"]["phase"]
     assert ("train", 3, 2) == (phase["type"], phase["devices"], phase["waiting"])
-    assert {"device-00", "device-02"} == set(phase["waiting_for"])
+    assert {"device-00", "device-02"} == {row["device"] for row in phase["waiting_for"]}
     assert phase["deadline_at"] == pytest.approx(phase["opened_at"] + 60.0, abs=1.0)
     assert last == again == over["seq"]
     assert (5, 1, 0) == (over["run"]["ok"], over["run"]["failed"], over["run"]["late"])

@@ -193,7 +193,17 @@ class UpdatesDropped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseOpened(Event):
-    """A run asked devices and waits for them."""
+    """A run asked devices and waits for them.
+
+    Attributes:
+        run: the run.
+        phase: the how manieth.
+        type: Flower's message type.
+        devices: how many were asked.
+        timeout_s: for how long they are waited for at most.
+        quorum: after so many good replies the rest is not waited for; None waits for all.
+        waits_for_offline: whether a device that is lost is waited for.
+    """
 
     run: str
     phase: int
@@ -201,6 +211,7 @@ class PhaseOpened(Event):
     devices: int
     timeout_s: float | None
     quorum: int | None = None
+    waits_for_offline: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

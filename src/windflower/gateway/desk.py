@@ -371,6 +371,7 @@ class Desk:
                 devices=len(commands),
                 timeout_s=round(terms.deadline - begun, 3),
                 quorum=terms.quorum,
+                waits_for_offline=terms.waits_for_offline,
             )
         )
         self._fleet.ask(commands, batch=phase.phase, terms=terms)

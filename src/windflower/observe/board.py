@@ -2,15 +2,20 @@
 
 event ──> Board ──> summary     small, the same size for ten devices and for ten thousand
 ├──> run         its rounds and phases
-└──> timeline    what each device of one phase did, and when
+├──> timeline    what each device of one phase did, and when
+└──> device      what one device did lately
 """
 
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from windflower.core.ledger import RunRecord
 from windflower.core.roster import Presence
+from windflower.observe.sentences import sentence
+from windflower.observe.timelines import EXCHANGES, Exchange, Line, Timelines, as_json
 
 RUNS: Final = 50
 """So many runs are shown, the latest."""
@@ -18,41 +23,26 @@ RUNS: Final = 50
 POINTS: Final = 2_000
 """So many measurements of a run are kept, the latest."""
 
-TIMELINES: Final = 8
-"""Of so many phases of a run it is kept who did what."""
-
-PUSHED: Final = 20_000
-"""So many exchanges are kept that were pushed outside of any phase, the latest."""
-
 NAMED: Final = 8
 """So many devices are named where a few stand for all."""
 
-Line = dict[str, Any]
+NEWS: Final = 30
+"""So much of what happened is told, the latest."""
 
+ERRORS: Final = 500
+"""Of so many devices the last error is known."""
 
-@dataclass(slots=True)
-class Exchange:
-    """What became of one command, so far.
+ERROR_CHARS: Final = 4_000
 
-    Attributes:
-        device: whom it was for.
-        method: what it asks for.
-        sent_at: when it was sent first, Unix seconds.
-        sendings: how often it was sent.
-        ended_at: when it settled; None while it is open.
-        outcome: ok, failed or missing; None while it is open. `late` where its reply came after.
-        worked_s: seconds of work on the device, as the device says.
-        reason: why it failed, or is missing.
-    """
+HISTORY: Final = 50
+"""So much of what a device did lately is shown."""
 
-    device: str
-    method: str
-    sent_at: float
-    sendings: int = 1
-    ended_at: float | None = None
-    outcome: str | None = None
-    worked_s: float | None = None
-    reason: str | None = None
+Price = Callable[[Mapping[str, int], float], float]
+"""What traffic costs in so many seconds, in dollars."""
+
+_NOT_NEWS: Final = frozenset(
+    ("phase-opened", "phase-closed", "round-measured", "model-taken", "waiting-for-devices")
+)
 
 
 @dataclass(slots=True)
@@ -62,26 +52,36 @@ class Phase:
     Attributes:
         number: the how manieth.
         type: Flower's message type.
+        round: how many phases trained, this one included.
         opened_at: Unix seconds.
         deadline_at: until when it is open at most; None where nothing bounds it.
         quorum: after so many good replies it closes; None where it waits for all.
+        waits_for_offline: whether a device that is lost is waited for.
         devices: how many it asked.
         closed_at: None while it is open.
         ok: good replies.
         failed: devices that said that they could not.
         late: devices that had not answered when it closed.
+        worked_s: seconds of work on devices that were told of.
+        wasted_s: those of them whose reply failed or came too late.
+        traffic: what passed while it was open; None until it is closed.
     """
 
     number: int
     type: str
+    round: int
     opened_at: float
     deadline_at: float | None
     quorum: int | None
+    waits_for_offline: bool
     devices: int
     closed_at: float | None = None
     ok: int = 0
     failed: int = 0
     late: int = 0
+    worked_s: float = 0.0
+    wasted_s: float = 0.0
+    traffic: Mapping[str, int] | None = None
 
 
 @dataclass(slots=True)
@@ -99,7 +99,6 @@ class Run:
     measured: list[Line] = field(default_factory=list)
     unfit: dict[str, str] = field(default_factory=dict)
     answers: Counter[str] = field(default_factory=Counter)
-    timelines: "OrderedDict[int, dict[str, Exchange]]" = field(default_factory=OrderedDict)
 
     @property
     def phase(self) -> Phase | None:
@@ -110,13 +109,21 @@ class Run:
 class Board:
     """Keeps what is shown; it is one of the places where events go.
 
+    Args:
+        price: what traffic costs.
+        exchanges: of how many exchanges it is kept what a device was at.
+
     Attributes:
         seq: grows with every event that changes something.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, price: Price | None = None, *, exchanges: int = EXCHANGES) -> None:
         self.seq = 0
+        self._price = price
         self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._timelines = Timelines(exchanges)
+        self._news: deque[Line] = deque(maxlen=NEWS)
+        self._errors: OrderedDict[str, Line] = OrderedDict()
         self._broker = ""
         self._broker_problem: str | None = None
         self._notes: dict[str, Callable[[Line], None]] = {
@@ -132,12 +139,13 @@ class Board:
             "round-measured": self._measured,
             "device-unfit": self._unfit,
             "command-sent": self._sent,
+            "command-progressed": self._timelines.progressed,
             "reply-accepted": self._settled,
             "reply-failed": self._settled,
             "reply-missing": self._settled,
             "reply-late": self._late,
-            "device-heard": lambda _: None,
-            "device-lost": lambda _: None,
+            "device-heard": self._timelines.came,
+            "device-lost": self._timelines.left,
         }
 
     def write(self, line: Line) -> None:
@@ -145,7 +153,39 @@ class Board:
         note = self._notes.get(line["event"])
         if note is not None:
             note(line)
+        said = sentence(line) if _is_news(line) else ""
+        if said:
+            self._news.append({"at": line["at"], "event": line["event"], "text": _first(said)})
+        if note is not None or said:
             self.seq += 1
+
+    def replay(self, lines: Iterable[Line]) -> None:
+        """Take events of an earlier life; what another release wrote otherwise is skipped."""
+        for line in lines:
+            with suppress(KeyError):
+                self.write(line)
+
+    def recall(self, records: Iterable[RunRecord]) -> None:
+        """Take what the journal knows of runs, from before the events that this board was told."""
+        for record in sorted(records, key=lambda record: record.number, reverse=True)[:RUNS]:
+            if record.run not in self._runs:
+                self._runs[record.run] = Run(record.run, record.app, record.created_at)
+                self._runs.move_to_end(record.run, last=False)
+            run = self._runs[record.run]
+            run.app, run.started_at = record.app, record.created_at
+            if record.state != "open":
+                run.state, run.ended_at = record.state, record.ended_at or None
+            self._recall_result(run, record.result)
+        self.seq += 1
+
+    def _recall_result(self, run: Run, result: Mapping[str, Any]) -> None:
+        run.reason = run.reason or str(result.get("reason", ""))
+        run.round = max(run.round, int(result.get("rounds", 0)))
+        if not run.measured:
+            run.measured = [
+                {"round": run.round, "stage": stage, "metrics": metrics, "at": run.ended_at}
+                for stage, metrics in result.get("metrics", {}).items()
+            ]
 
     # ------------------------------------------------------------------------- what is shown
 
@@ -156,15 +196,17 @@ class Board:
             roster: what is known of each device.
             now: the gateway's clock.
         """
-        online = {p.device for p in roster if p.is_online}
+        presences = {presence.device: presence for presence in roster}
+        online = sum(presence.is_online for presence in roster)
         latest = next(reversed(self._runs.values()), None)
         return {
             "seq": self.seq,
             "now": now,
             "broker": {"address": self._broker, "problem": self._broker_problem},
-            "devices": {"online": len(online), "offline": len(roster) - len(online)},
-            "run": None if latest is None else self._head(latest, online),
-            "runs": [_row(run) for run in reversed(self._runs.values())],
+            "devices": {"online": online, "offline": len(roster) - online},
+            "run": None if latest is None else self._head(latest, presences),
+            "runs": {run.run: _row(run) for run in self._runs.values()},
+            "news": list(self._news),
         }
 
     def run(self, run: str) -> Line | None:
@@ -174,26 +216,62 @@ class Board:
             return None
         return {
             **_row(found),
-            "phases": [asdict(phase) for phase in found.phases],
+            "phases": [self._priced(phase) for phase in found.phases],
             "measured": found.measured,
             "unfit": found.unfit,
-            "timelines": list(found.timelines),
+            "timelines": self._timelines.phases_of(run),
         }
 
-    def timeline(self, run: str, phase: int) -> list[Line] | None:
-        """Return what each device of a phase did, in the order in which they were asked."""
-        found = self._runs.get(run)
-        if found is None or phase not in found.timelines:
+    def timeline(self, run: str, phase: int, now: float) -> Line | None:
+        """Return what each device of a phase did, those that took longest first."""
+        found = self._timelines.of_phase(run, phase)
+        if found is None:
             return None
-        return [asdict(exchange) for exchange in found.timelines[phase].values()]
+        exchanges = [self._drawn(exchange, now) for exchange in found.slowest(now)]
+        return {"exchanges": exchanges, "why": self._timelines.explain(run, phase, now)}
 
-    def _head(self, run: Run, online: set[str]) -> Line:
-        phase = run.phase
-        metrics = run.measured[-1]["metrics"] if run.measured else {}
+    def device(self, device: str, now: float) -> Line:
+        """Return what a device did lately, and its last error."""
+        history = self._timelines.of_device(device)
         return {
-            **_row(run),
-            "metrics": metrics,
-            "phase": None if phase is None else {**asdict(phase), **_missed(run, phase, online)},
+            "history": [
+                {"run": run, "phase": phase, **self._drawn(exchange, now)}
+                for run, phase, exchange in history[:HISTORY]
+            ],
+            "error": self._errors.get(device),
+            "absences": self._timelines.absences(device, 0.0, now),
+        }
+
+    def _drawn(self, exchange: Exchange, now: float) -> Mapping[str, Any]:
+        end = exchange.ended_at or now
+        return as_json(
+            exchange, self._timelines.absences(exchange.device, exchange.sent_at, end), now
+        )
+
+    def _priced(self, phase: Phase) -> Line:
+        dollars = None
+        if self._price is not None and phase.traffic is not None and phase.closed_at is not None:
+            dollars = self._price(phase.traffic, phase.closed_at - phase.opened_at)
+        return {**asdict(phase), "dollars": dollars}
+
+    def _head(self, run: Run, presences: Mapping[str, Presence]) -> Line:
+        phase = run.phase
+        metrics = {point["stage"]: point["metrics"] for point in run.measured[-3:]}
+        open_ = None if phase is None else {**asdict(phase), **self._missed(run, phase, presences)}
+        asked = run.phases[-1].devices if run.phases else 0
+        return {**_row(run), "metrics": metrics, "devices": asked, "phase": open_}
+
+    def _missed(
+        self, run: Run, phase: Phase, presences: Mapping[str, Presence]
+    ) -> Mapping[str, Any]:
+        """Return who is waited for: how many, and a few by name, those that are offline first."""
+        timeline = self._timelines.of_phase(run.run, phase.number)
+        exchanges = timeline.exchanges.values() if timeline is not None else ()
+        rows = [_waited(e, presences.get(e.device)) for e in exchanges if e.ended_at is None]
+        return {
+            "waiting": phase.devices - phase.ok - phase.failed - phase.late,
+            "waiting_for": sorted(rows, key=lambda row: row["online"])[:NAMED],
+            "offline": sum(not row["online"] for row in rows),
         }
 
     # ------------------------------------------------------------------------------- events
@@ -225,26 +303,27 @@ class Board:
     def _phase_opened(self, line: Line) -> None:
         run = self._run(line)
         timeout_s = line.get("timeout_s")
+        # A run that is resumed opens a phase once more that its death left open.
+        before = [phase for phase in run.phases if phase.number != line["phase"]]
+        trained = sum(phase.type.startswith("train") for phase in before)
         phase = Phase(
             number=line["phase"],
             type=line["type"],
+            round=trained + line["type"].startswith("train"),
             opened_at=line["at"],
             deadline_at=None if timeout_s is None else line["at"] + timeout_s,
             quorum=line.get("quorum"),
+            waits_for_offline=line.get("waits_for_offline", True),
             devices=line["devices"],
         )
-        # A run that is resumed opens a phase once more that its death left open.
-        run.phases = [p for p in run.phases if p.number != phase.number]
-        run.phases = [*run.phases, phase][-POINTS:]
-        run.timelines[phase.number] = {}
-        while len(run.timelines) > TIMELINES:
-            run.timelines.popitem(last=False)
+        run.phases = [*before, phase][-POINTS:]
+        self._timelines.open(run.run, phase.number)
 
     def _phase_closed(self, line: Line) -> None:
-        for phase in self._run(line).phases:
-            if phase.number == line["phase"]:
-                phase.closed_at = line["at"]
-                phase.ok, phase.failed, phase.late = line["ok"], line["failed"], line["late"]
+        phase = self._phase(self._run(line), line["phase"])
+        if phase is not None:
+            phase.closed_at, phase.traffic = line["at"], line.get("traffic")
+            phase.ok, phase.failed, phase.late = line["ok"], line["failed"], line["late"]
 
     def _measured(self, line: Line) -> None:
         run = self._run(line)
@@ -255,35 +334,47 @@ class Board:
     def _unfit(self, line: Line) -> None:
         if line["is_left_out"]:
             self._run(line).unfit[line["device"]] = line["reason"]
+            self._keep_error(line)
 
     def _sent(self, line: Line) -> None:
-        exchanges = self._exchanges(line)
-        known = exchanges.get(line["command"])
-        if known is not None:
-            known.sendings += 1
-        else:
-            sent = Exchange(line["device"], line["method"], line["at"])
-            exchanges[line["command"]] = sent
-            if len(exchanges) > PUSHED:
-                del exchanges[next(iter(exchanges))]
+        run = self._run(line)
+        self._timelines.sent(run.run, run.phase.number if run.phase is not None else 0, line)
 
     def _settled(self, line: Line) -> None:
-        exchange = self._exchange(line)
         outcome = {"reply-accepted": "ok", "reply-failed": "failed"}.get(line["event"], "missing")
-        exchange.ended_at, exchange.outcome = line["at"], outcome
-        exchange.worked_s, exchange.reason = line.get("worked_s"), line.get("reason")
-        run = self._run(line)
+        run, exchange = self._run(line), self._timelines.find(line)
+        if exchange is None:  # it was never sent: its device was offline
+            self._sent(line)
+            exchange = self._timelines.find(line)
+        if exchange is not None:
+            exchange.ended_at, exchange.outcome = line["at"], outcome
+            exchange.worked_s, exchange.reason = line.get("worked_s"), line.get("reason")
+        if outcome == "failed":
+            self._keep_error(line)
         run.answers[outcome] += 1
         phase = run.phase
         if phase is not None:
             phase.ok += outcome == "ok"
             phase.failed += outcome == "failed"
             phase.late += outcome == "missing"
+            phase.worked_s += line.get("worked_s", 0.0)
+            phase.wasted_s += line.get("worked_s", 0.0) if outcome == "failed" else 0.0
 
     def _late(self, line: Line) -> None:
-        for exchanges in self._run(line).timelines.values():
-            if line["command"] in exchanges:
-                exchanges[line["command"]].outcome = "late"
+        exchange, number = self._timelines.find(line), self._timelines.phase_of(line)
+        if exchange is not None:
+            exchange.outcome, exchange.late_at = "late", line["at"]
+        phase = self._phase(self._run(line), number)
+        if phase is not None:
+            phase.worked_s += line.get("worked_s", 0.0)
+            phase.wasted_s += line.get("worked_s", 0.0)
+
+    def _keep_error(self, line: Line) -> None:
+        error = {"at": line["at"], "run": line["run"], "reason": line["reason"][-ERROR_CHARS:]}
+        self._errors[line["device"]] = error
+        self._errors.move_to_end(line["device"])
+        while len(self._errors) > ERRORS:
+            self._errors.popitem(last=False)
 
     def _run(self, line: Line) -> Run:
         """Return a run; one that began before this gateway did is made up of what is known."""
@@ -292,19 +383,28 @@ class Board:
             self._runs[name] = Run(name, "", line["at"])
         return self._runs[name]
 
-    def _exchanges(self, line: Line) -> dict[str, Exchange]:
-        """Return the exchanges of the phase that is open; of all pushes where none is."""
-        run = self._run(line)
-        number = run.phase.number if run.phase is not None else 0
-        return run.timelines.setdefault(number, {})
+    def _phase(self, run: Run, number: int | None) -> Phase | None:
+        return next((phase for phase in reversed(run.phases) if phase.number == number), None)
 
-    def _exchange(self, line: Line) -> Exchange:
-        for exchanges in reversed(self._run(line).timelines.values()):
-            if line["command"] in exchanges:
-                return exchanges[line["command"]]
-        exchange = Exchange(line["device"], line["method"], line["at"])
-        self._exchanges(line)[line["command"]] = exchange
-        return exchange
+
+def _is_news(line: Line) -> bool:
+    if line["event"] == "device-heard":
+        return bool(line["again"])
+    return line["event"] not in _NOT_NEWS
+
+
+def _first(said: str) -> str:
+    """Return a sentence without what stands below it, such as a traceback."""
+    return said.split("\n", 1)[0]
+
+
+def _waited(exchange: Exchange, presence: Presence | None) -> Line:
+    return {
+        "device": exchange.device,
+        "online": presence is not None and presence.is_online,
+        "heard_at": None if presence is None else presence.heard_at,
+        "stage": exchange.stage,
+    }
 
 
 def _row(run: Run) -> Line:
@@ -314,22 +414,9 @@ def _row(run: Run) -> Line:
         "state": run.state,
         "started_at": run.started_at,
         "ended_at": run.ended_at,
-        "reason": run.reason,
+        "reason": _first(run.reason),
         "round": run.round,
         "ok": run.answers["ok"],
         "failed": run.answers["failed"],
         "late": run.answers["missing"],
-    }
-
-
-def _missed(run: Run, phase: Phase, online: set[str]) -> Mapping[str, Any]:
-    """Return who is waited for: how many, and a few by name, those that are offline first."""
-    exchanges = run.timelines.get(phase.number, {}).values()
-    missed = [exchange.device for exchange in exchanges if exchange.ended_at is None]
-    offline = [device for device in missed if device not in online]
-    named = [*offline, *(device for device in missed if device in online)]
-    return {
-        "waiting": phase.devices - phase.ok - phase.failed - phase.late,
-        "waiting_for": named[:NAMED],
-        "offline": len(offline),
     }

@@ -1,37 +1,64 @@
-"""What a gateway shows over HTTP: numbers for Prometheus, and what is under way.
+"""What a gateway shows over HTTP: a page, numbers for Prometheus, and what is under way as JSON.
 
-On loopback everybody on this machine may look. Elsewhere a token is asked for. Nothing can be
-changed from here.
+On loopback everybody on this machine may look. Elsewhere a token is asked for: in a header, or, for
+a browser, once in the address, after which a cookie has it. Nothing can be changed from here.
 """
 
 import asyncio
 import hmac
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from importlib.resources import files
 from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import (
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 
 from windflower.core.roster import Presence
-from windflower.observe.board import Board
+from windflower.observe.board import Board, Price
 from windflower.observe.metrics import Metrics
 
 Answer = Callable[[Request], Awaitable[Response]]
 
 PAUSE_S: Final = 0.25
-"""A watcher is told at most so often: whatever came meanwhile is in the next summary."""
+"""A watcher is told at most so often: whatever came meanwhile is in the next message."""
 
 ALIVE_S: Final = 15.0
 """A watcher is sent something after so long at the latest, or proxies hang up."""
 
-PAGE: Final = 100
-"""So many devices are listed at a time, unless fewer are asked for."""
+ROWS: Final = 100
+"""So many devices, or exchanges, are listed at a time, unless fewer are asked for."""
+
+LOOPBACK: Final = frozenset(("127.0.0.1", "::1", "localhost"))
+
+COOKIE: Final = "windflower-page"
 
 _STATES: Final = {"online": True, "offline": False}
+
+_TYPES: Final = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+
+_SAFE: Final = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self';"
+    " img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
 
 
 class Looking:
@@ -41,9 +68,12 @@ class Looking:
         roster: returns what is known of each device, the one that was heard last first.
         now: the gateway's clock.
         version: of windflower.
-        token: who asks has to know it (`Authorization: Bearer TOKEN`); None asks for none.
+        token: who asks has to know it (`Authorization: Bearer TOKEN`); None asks for none, and
+            answers only those who call this machine by a name of its own.
+        price: what traffic costs.
 
     Attributes:
+        board: what is shown; also one of the sinks.
         sinks: where every event has to go, so that there is something to see.
     """
 
@@ -54,10 +84,11 @@ class Looking:
         *,
         version: str,
         token: str | None,
+        price: Price | None = None,
     ) -> None:
-        self._board = Board()
+        self.board = Board(price)
         self._metrics = Metrics(roster, now, version=version)
-        self.sinks = (self._board, self._metrics)
+        self.sinks = (self.board, self._metrics)
         self._roster = roster
         self._now = now
         self._token = token
@@ -65,24 +96,49 @@ class Looking:
     def application(self) -> Starlette:
         """Return the application."""
         answers: dict[str, Answer] = {
+            "/": self._page,
+            "/page/{name}": self._file,
             "/metrics": self._numbers,
             "/api/v1/summary": self._summary,
             "/api/v1/stream": self._stream,
             "/api/v1/devices": self._devices,
+            "/api/v1/devices/{device}": self._device,
             "/api/v1/runs/{run}": self._run,
             "/api/v1/runs/{run}/phases/{phase:int}": self._timeline,
         }
         return Starlette(routes=[Route(path, self._guarded(a)) for path, a in answers.items()])
 
+    # -------------------------------------------------------------------------- who may look
+
     def _guarded(self, answer: Answer) -> Answer:
         async def guarded(request: Request) -> Response:
-            given = request.headers.get("authorization", "").removeprefix("Bearer ")
-            wanted = self._token
-            if wanted is not None and not hmac.compare_digest(given.encode(), wanted.encode()):
-                return PlainTextResponse("a token is needed: Authorization: Bearer TOKEN\n", 401)
-            return await answer(request)
+            if self._token is None:
+                # A page of elsewhere may name its own host with our address (DNS rebinding).
+                known = (request.url.hostname or "") in LOOPBACK
+                return await answer(request) if known else _plain("ask 127.0.0.1", 421)
+            header = request.headers.get("authorization", "").removeprefix("Bearer ")
+            if any(self._is_token(t) for t in (header, request.cookies.get(COOKIE, ""))):
+                return await answer(request)
+            if request.url.path == "/" and self._is_token(request.query_params.get("token", "")):
+                return _remembering(self._token)
+            return _plain(
+                "a token is needed: Authorization: Bearer TOKEN, or /?token=TOKEN in a browser", 401
+            )
 
         return guarded
+
+    def _is_token(self, given: str) -> bool:
+        wanted = self._token or ""
+        return hmac.compare_digest(given.encode(), wanted.encode())
+
+    # -------------------------------------------------------------------------------- answers
+
+    async def _page(self, request: Request) -> Response:
+        del request
+        return _page_file("index.html")
+
+    async def _file(self, request: Request) -> Response:
+        return _page_file(request.path_params["name"])
 
     async def _numbers(self, request: Request) -> Response:
         del request
@@ -93,18 +149,24 @@ class Looking:
         return JSONResponse(self._now_shown())
 
     async def _stream(self, request: Request) -> Response:
-        """Send the summary whenever it changed (server-sent events); who was cut off goes on."""
+        """Send the summary, then what changes in it (server-sent events).
+
+        Who comes back with a `Last-Event-ID` that is the latest is sent nothing until there is
+        news; then everything, since it is not known what was seen.
+        """
         last = request.headers.get("last-event-id", "")
         seen = int(last) if last.isdecimal() else -1
         headers = {"cache-control": "no-store"}
         return StreamingResponse(self._told(seen), media_type="text/event-stream", headers=headers)
 
     async def _told(self, seen: int) -> AsyncIterator[str]:
-        silent_s = 0.0
+        silent_s, before = 0.0, dict[str, Any]()
         while True:
-            if self._board.seq != seen:
-                seen, silent_s = self._board.seq, 0.0
-                yield f"id: {seen}\ndata: {json.dumps(self._now_shown())}\n\n"
+            if self.board.seq != seen:
+                shown = self._now_shown()
+                changes = _changes(before, shown)
+                seen, silent_s, before = shown["seq"], 0.0, shown
+                yield f"id: {seen}\ndata: {json.dumps(changes)}\n\n"
             elif silent_s >= ALIVE_S:
                 silent_s = 0.0
                 yield ": alive\n\n"
@@ -114,39 +176,96 @@ class Looking:
     async def _devices(self, request: Request) -> Response:
         """List devices: `state` online or offline, `search` in the id, `offset`, `limit`."""
         asked = request.query_params
-        wanted, search = _STATES.get(asked.get("state", "")), asked.get("search", "")
+        wanted, search = _STATES.get(asked.get("state", "")), asked.get("search", "").lower()
         found = [
             presence
             for presence in self._roster()
-            if wanted in (None, presence.is_online) and search in presence.device
+            if wanted in (None, presence.is_online) and search in presence.device.lower()
         ]
-        offset = _whole(asked.get("offset"), 0)
-        limit = min(_whole(asked.get("limit"), PAGE), PAGE)
-        shown = [_device(presence) for presence in found[offset : offset + limit]]
-        return JSONResponse({"devices": shown, "count": len(found), "offset": offset})
+        if asked.get("sort") == "device":
+            found.sort(key=lambda presence: presence.device)
+        shown, offset = _part(found, request)
+        return JSONResponse(
+            {
+                "devices": [_presence(presence) for presence in shown],
+                "count": len(found),
+                "offset": offset,
+                "now": self._now(),
+            }
+        )
+
+    async def _device(self, request: Request) -> Response:
+        device, now = request.path_params["device"], self._now()
+        presence = next((p for p in self._roster() if p.device == device), None)
+        if presence is None:
+            return _plain("no such device", 404)
+        return JSONResponse({**_presence(presence), **self.board.device(device, now), "now": now})
 
     async def _run(self, request: Request) -> Response:
-        return _found(self._board.run(request.path_params["run"]), "no such run")
+        return _found(self.board.run(request.path_params["run"]), "no such run")
 
     async def _timeline(self, request: Request) -> Response:
-        asked = request.path_params
-        exchanges = self._board.timeline(asked["run"], asked["phase"])
-        found = None if exchanges is None else {"exchanges": exchanges}
-        return _found(found, "no such phase, or one that is too long ago")
+        """Tell what devices did in a phase: `search` in the id, `offset`, `limit`."""
+        asked, now = request.path_params, self._now()
+        found = self.board.timeline(asked["run"], asked["phase"], now)
+        if found is None:
+            return _plain("no such phase, or one that is too long ago", 404)
+        search = request.query_params.get("search", "").lower()
+        exchanges = [e for e in found["exchanges"] if search in e["device"].lower()]
+        shown, offset = _part(exchanges, request)
+        listed = {"exchanges": shown, "count": len(exchanges), "offset": offset}
+        return JSONResponse({"why": found["why"], "now": now, **listed})
 
     def _now_shown(self) -> dict[str, Any]:
-        return self._board.summary(self._roster(), self._now())
+        return self.board.summary(self._roster(), self._now())
+
+
+def _changes(before: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
+    """Return what is new in a summary; of its runs, those that changed."""
+    changed = {
+        key: value for key, value in shown.items() if key not in before or before[key] != value
+    }
+    if "runs" in changed:
+        known = before.get("runs", {})
+        changed["runs"] = {r: row for r, row in shown["runs"].items() if known.get(r) != row}
+    return changed
+
+
+def _part(listed: list[Any], request: Request) -> tuple[list[Any], int]:
+    """Return the part of a list that is asked for, and where it begins."""
+    asked = request.query_params
+    offset = _whole(asked.get("offset"), 0)
+    return listed[offset : offset + min(_whole(asked.get("limit"), ROWS), ROWS)], offset
+
+
+def _page_file(name: str) -> Response:
+    path = files("windflower.observe").joinpath("page", name)
+    kind = _TYPES.get(name.rpartition(".")[2])
+    if kind is None or "/" in name or not path.is_file():
+        return _plain("no such file", 404)
+    return Response(path.read_bytes(), headers=_SAFE, media_type=kind)
+
+
+def _remembering(token: str) -> Response:
+    """Let a browser keep the token, and show it no longer in the address."""
+    answer = RedirectResponse("/", 303)
+    answer.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+    return answer
+
+
+def _plain(text: str, status: int) -> Response:
+    return PlainTextResponse(f"{text}\n", status)
 
 
 def _found(value: dict[str, Any] | None, otherwise: str) -> Response:
-    return PlainTextResponse(f"{otherwise}\n", 404) if value is None else JSONResponse(value)
+    return _plain(otherwise, 404) if value is None else JSONResponse(value)
 
 
 def _whole(text: str | None, otherwise: int) -> int:
     return int(text) if text is not None and text.isdecimal() else otherwise
 
 
-def _device(presence: Presence) -> dict[str, Any]:
+def _presence(presence: Presence) -> dict[str, Any]:
     return {
         "device": presence.device,
         "online": presence.is_online,

@@ -1,12 +1,14 @@
 """The board tells what is under way, why it is open, and what each device did."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from samples import RUN_RECORD
 
 from windflower.core.roster import Presence
 from windflower.observe import board as board_module
-from windflower.observe.board import NAMED, RUNS, TIMELINES, Board
+from windflower.observe.board import ERRORS, NAMED, NEWS, RUNS, Board
 
 RUN = {"run": "1-a"}
 
@@ -31,6 +33,13 @@ def answered(device: str, at: float, kind: str = "reply-accepted") -> dict[str, 
     return {**line, "command": f"c-{device}", **more}
 
 
+def progressed(device: str, at: float, stage: str, **spent: float) -> dict[str, Any]:
+    stages = ("waiting", "fetching", "working", "uploading")
+    seconds = {f"{name}_s": spent.get(name, 0.0) for name in stages}
+    line = {"event": "command-progressed", "at": at, **RUN, "device": device, "stage": stage}
+    return {**line, "command": f"c-{device}", **seconds}
+
+
 @pytest.fixture
 def board() -> Board:
     made = Board()
@@ -53,7 +62,10 @@ def test_a_phase_says_until_when_it_is_open_and_for_whom(board: Board) -> None:
     assert {"online": 11, "offline": 1} == shown["devices"]
     assert (2.0, 62.0, 9) == (phase["opened_at"], phase["deadline_at"], phase["quorum"])
     assert (1, 1, 0, 10) == (phase["ok"], phase["failed"], phase["late"], phase["waiting"])
-    assert ["d11", *devices[2:11]][:NAMED] == phase["waiting_for"]
+    assert ["d11", *devices[2:11]][:NAMED] == [row["device"] for row in phase["waiting_for"]]
+    assert {"device": "d11", "online": False, "heard_at": 1.0, "stage": None} == (
+        phase["waiting_for"][0]
+    )
     assert 1 == phase["offline"]
 
 
@@ -68,18 +80,21 @@ def test_a_timeline_tells_what_each_device_did(board: Board) -> None:
     closed = {"event": "phase-closed", "at": 6.0, **RUN, "phase": 1, "type": "train"}
     board.write({**closed, "ok": 1, "failed": 1, "late": 1, "seconds": 4.0})
     board.write(answered("d2", 9.0, "reply-late"))
-    timeline = board.timeline("1-a", 1)
+    told = board.timeline("1-a", 1, 9.0)
     run = board.run("1-a")
 
-    assert timeline is not None
+    assert told is not None
     assert run is not None
-    assert [("d0", "ok", 2, 1.5), ("d1", "failed", 1, None), ("d2", "late", 1, None)] == [
+    timeline = told["exchanges"]  # who took longest comes first
+    assert [("d2", "late", 1, None), ("d1", "failed", 1, None), ("d0", "ok", 2, 1.5)] == [
         (e["device"], e["outcome"], e["sendings"], e["worked_s"]) for e in timeline
     ]
     assert "told to fail" == timeline[1]["reason"]
+    assert ("late", 6.0, 9.0) == timeline[0]["parts"][-1]
+    assert [("on its way", 2.5, 2.5), ("working", 2.5, 4.0)][1:] == timeline[2]["parts"]
     assert (1, 1, 1) == (run["ok"], run["failed"], run["late"])
     assert board.summary([], 7.0)["run"]["phase"] is None
-    assert board.timeline("1-a", 2) is None
+    assert board.timeline("1-a", 2, 9.0) is None
 
 
 def test_measurements_and_the_end_are_kept(board: Board) -> None:
@@ -91,7 +106,7 @@ def test_measurements_and_the_end_are_kept(board: Board) -> None:
     board.write({**ended, "reason": "it broke"})
     shown = board.summary([], 10.0)["run"]
 
-    assert (2, {"accuracy": 0.2}) == (shown["round"], shown["metrics"])
+    assert (2, {"evaluate": {"accuracy": 0.2}}) == (shown["round"], shown["metrics"])
     assert ("failed", "it broke", 9.0) == (shown["state"], shown["reason"], shown["ended_at"])
 
 
@@ -112,21 +127,122 @@ def test_a_phase_that_is_asked_again_after_a_death_counts_once(board: Board) -> 
 
 
 def test_nothing_grows_for_ever(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(board_module, "PUSHED", 10)
     monkeypatch.setattr(board_module, "POINTS", 20)
+    board = Board(exchanges=10)
     for number in range(100):
         board.write(sent("d0", 2.0, command=f"pushed-{number}"))
+    pushed = board.timeline("1-a", 0, 3.0)
     for number in range(100):
-        board.write(opened(number + 1, 2.0, 1))
+        board.write(opened(number + 1, 2.0, 3))
+        for device in ("d0", "d1", "d2"):
+            board.write(sent(device, 2.0, command=f"{number}-{device}"))
+            failure = answered(device, 3.0, "reply-failed")
+            board.write({**failure, "command": f"{number}-{device}"})
     run = board.run("1-a")
+    for number in range(2 * ERRORS):
+        failure = answered(f"x{number}", 3.0, "reply-failed")
+        board.write({**failure, "reason": "y" * 100_000})
     for number in range(2 * RUNS):
         board.write({"event": "run-started", "at": 1.0, "run": f"x-{number}", "app": "w"})
 
     assert run is not None
     assert 20 == len(run["phases"])
-    assert TIMELINES == len(run["timelines"])
+    assert [98, 99, 100] == run["timelines"]
+    assert pushed is not None
+    assert 10 == len(pushed["exchanges"])
+    assert board.device("x0", 4.0)["error"] is None
+    assert 4000 == len(board.device(f"x{2 * ERRORS - 1}", 4.0)["error"]["reason"])
+    assert NEWS == len(board.summary([], 1.0)["news"])
     assert RUNS == len(board.summary([], 1.0)["runs"])
     assert board.run("1-a") is None
+
+
+def test_a_phase_that_is_larger_than_all_room_is_kept_whole() -> None:
+    board = Board(exchanges=10)
+    board.write(opened(1, 2.0, 50))
+    for number in range(50):
+        board.write(sent(f"d{number}", 2.5))
+    told = board.timeline("1-a", 1, 3.0)
+
+    assert told is not None
+    assert 50 == len(told["exchanges"])
+
+
+def test_what_a_device_was_at_is_laid_out_backwards_from_when_it_said_so(board: Board) -> None:
+    board.write(opened(1, 100.0, 2))
+    board.write(sent("d0", 100.0))
+    board.write(progressed("d0", 110.0, "uploading", waiting=1.0, fetching=2.0, working=5.0))
+    board.write(answered("d0", 112.0))
+    board.write(sent("d1", 100.0))
+    board.write({"event": "device-lost", "at": 108.0, "device": "d1", "silent_s": 5.0})
+    board.write({"event": "device-heard", "at": 111.0, "device": "d1", "again": True})
+    board.write(answered("d1", 113.0))
+    told = board.timeline("1-a", 1, 120.0)
+
+    assert told is not None
+    second, first = told["exchanges"]
+    assert [
+        ("on its way", 100.0, 102.0), ("queued", 102.0, 103.0), ("downloading", 103.0, 105.0),
+        ("working", 105.0, 110.0), ("uploading", 110.0, 112.0),
+    ] == first["parts"]  # fmt: skip
+    assert ("offline", 103.0, 111.0) == second["parts"][-1]
+
+
+def test_a_slow_phase_says_whose_fault_it_was(board: Board) -> None:
+    board.write(opened(1, 100.0, 3))
+    for device in ("d0", "d1", "d2"):
+        board.write(sent(device, 100.0))
+    board.write(answered("d0", 102.0))
+    board.write(answered("d1", 102.0))
+    board.write({"event": "device-lost", "at": 108.0, "device": "d2", "silent_s": 6.0})
+    board.write({"event": "device-heard", "at": 118.0, "device": "d2", "again": True})
+    board.write(answered("d2", 120.0))
+    told = board.timeline("1-a", 1, 130.0)
+
+    assert told is not None
+    assert "d2 took 20.0 s, half of all at most 2.0 s: 16.0 s of it offline" == told["why"]
+    assert [(102.0, 118.0)] == board.device("d2", 130.0)["absences"]
+    assert ["d2 is lost: silent for 6 s", "d2 is back"] == [
+        item["text"] for item in board.summary([], 1.0)["news"][-2:]
+    ]
+
+
+def test_what_a_phase_costs_is_priced_and_work_in_vain_is_told_apart() -> None:
+    board = Board(lambda traffic, seconds: traffic["commands"] * seconds)
+    board.write(opened(1, 2.0, 3))
+    for device in ("d0", "d1", "d2"):
+        board.write(sent(device, 2.5))
+    board.write(answered("d0", 4.0))
+    board.write({**answered("d1", 4.5, "reply-failed"), "worked_s": 0.5})
+    board.write(answered("d2", 6.0, "reply-missing"))
+    closed = {"event": "phase-closed", "at": 6.0, **RUN, "phase": 1, "type": "train"}
+    board.write({**closed, "ok": 1, "failed": 1, "late": 1, "traffic": {"commands": 3}})
+    board.write({**answered("d2", 9.0, "reply-late"), "worked_s": 2.0})
+    run = board.run("1-a")
+
+    assert run is not None
+    (phase,) = run["phases"]
+    assert (12.0, 4.0, 2.5) == (phase["dollars"], phase["worked_s"], phase["wasted_s"])
+
+
+def test_what_happened_before_a_gateway_began_is_known_from_its_log_and_its_journal() -> None:
+    before, board = Board(), Board()
+    lines = [
+        {"event": "run-started", "at": 1.0, **RUN, "number": 1, "epoch": 1, "app": "w"},
+        opened(1, 2.0, 1), sent("d0", 2.5), answered("d0", 4.0),
+        {"event": "run-ended", "at": 5.0, **RUN, "success": True, "reason": "r", "seconds": 4.0},
+    ]  # fmt: skip
+    for line in lines:
+        before.write(line)
+    board.replay([{"event": "phase-opened", "at": 0.0}, *lines])
+    older = replace(RUN_RECORD, run="0-z", number=0, state="failed", result={"rounds": 3})
+    board.recall([replace(RUN_RECORD, run="1-a", number=1, state="done"), older])
+
+    assert before.timeline("1-a", 1, 9.0) == board.timeline("1-a", 1, 9.0)
+    rows = board.summary([], 9.0)["runs"]
+    assert [("0-z", "failed", 3), ("1-a", "done", 0)] == [
+        (name, row["state"], row["round"]) for name, row in rows.items()
+    ]
 
 
 def test_only_what_changes_something_counts(board: Board) -> None:

@@ -1,9 +1,10 @@
 """Events as lines of JSON in a file, or on a stream."""
 
+import json
 import sys
 import time
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from windflower.wire.strict_json import dumps, without_nan
 
@@ -41,6 +42,27 @@ class EventFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def latest_events(path: Path, *, at_most_bytes: int = 1 << 20) -> list[dict[str, Any]]:
+    """Return the last lines of a file of events; none where there is no file.
+
+    What is no event is skipped: a power cut may leave half a line.
+    """
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - at_most_bytes, 0))
+        lines = file.read(at_most_bytes).splitlines()
+    return [line for line in map(_event, lines) if line is not None]
+
+
+def _event(text: bytes) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and {"event", "at"} <= line.keys() else None
 
 
 class EventStream:

@@ -1,0 +1,84 @@
+// Curves and bars, drawn by uPlot (a global: it is vendored as it is published).
+import { figure, h } from "./words.js";
+
+const drawn = new Set();
+const COLOURS = ["--accent", "--ok-fill", "--late-fill", "--failed-fill", "--downloading", "--uploading"];
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+function axes() {
+  const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
+  const whole = (_, values) => values.map((value) => (Number.isInteger(value) ? String(value) : ""));
+  return [{ ...axis, size: 30, values: whole }, { ...axis, size: 52, values: (_, values) => values.map(figure) }];
+}
+
+/** Draw when the element is on the page, again at another width, and no longer once it is gone. */
+function draw(label, data, series, options = {}) {
+  const element = h("div", { class: "chart", role: "img", "aria-label": label });
+  const size = () => ({ width: Math.max(element.clientWidth, 120), height: 190 });
+  const chart = { element, plot: null, make: null };
+  chart.make = () => {
+    chart.plot?.destroy();
+    chart.plot = new uPlot({
+      ...size(), series: series(), axes: axes(), legend: { show: false }, cursor: { points: { size: 7 } },
+      scales: { x: { time: false }, ...options.scales }, hooks: options.hooks ?? {},
+    }, data, element);
+  };
+  requestAnimationFrame(() => {
+    if (!element.isConnected) return;
+    chart.make();
+    drawn.add(chart);
+  });
+  return element;
+}
+
+function eachDrawn(act) {
+  for (const chart of drawn) {
+    if (chart.element.isConnected) act(chart);
+    else {
+      chart.plot.destroy();
+      drawn.delete(chart);
+    }
+  }
+}
+addEventListener("resize", () => eachDrawn((c) => c.plot.setSize({ width: Math.max(c.element.clientWidth, 120), height: 190 })));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => eachDrawn((c) => c.make()));
+
+function legend(names, fill) {
+  return h("ul", { class: "legend" }, names.map((name, i) => h("li", {}, fill(i), name)));
+}
+
+/** Lines over rounds. `lines` are [name, [[round, value], ...]]. */
+export function curves(title, lines) {
+  const rounds = [...new Set(lines.flatMap(([, points]) => points.map(([round]) => round)))].sort((a, b) => a - b);
+  const data = [rounds, ...lines.map(([, points]) => {
+    const at = new Map(points);
+    return rounds.map((round) => at.get(round) ?? null);
+  })];
+  const last = lines.map(([name, points]) => `${name} ${points.length ? figure(points.at(-1)[1]) : "–"}`).join(", ");
+  const series = () => [{}, ...lines.map(([name], i) => ({
+    label: name, stroke: colour(COLOURS[i % COLOURS.length]), width: 2, spanGaps: true, points: { size: rounds.length > 40 ? 0 : 5, show: rounds.length <= 40 },
+  }))];
+  const swatch = (i) => {
+    const mark = h("span", { class: "swatch" });
+    mark.style.background = `var(${COLOURS[i % COLOURS.length]})`;
+    return mark;
+  };
+  return h("figure", { class: "card" }, h("h2", {}, title), lines.length > 1 ? legend(lines.map(([name]) => name), swatch) : null,
+    rounds.length ? draw(`${title} over rounds: ${last}`, data, series) : h("p", { class: "quiet" }, "Nothing was measured yet."));
+}
+
+/** Bars over rounds: good, failed and late replies, one on the other. */
+export function replies(rounds) {
+  const xs = rounds.map((r) => r.round);
+  const sums = rounds.map((r) => [r.ok, r.ok + r.failed, r.ok + r.failed + r.late]);
+  const data = [xs, sums.map((s) => s[2]), sums.map((s) => s[1]), sums.map((s) => s[0])];
+  const bars = uPlot.paths.bars({ size: [0.7, 40] });
+  const series = () => [{}, ...["--late-fill", "--failed-fill", "--ok-fill"].map((name) => ({ stroke: colour(name), fill: colour(name), width: 0, paths: bars, points: { show: false } }))];
+  const total = (key) => rounds.reduce((sum, r) => sum + r[key], 0);
+  const label = `Replies per round: ${total("ok")} ok, ${total("failed")} failed, ${total("late")} late in all`;
+  const range = (_, least, most) => [Math.min(xs[0] ?? 0, least) - 0.6, (xs.at(-1) ?? most) + 0.6];
+  const scales = { x: { time: false, range }, y: { range: (_, __, most) => [0, Math.max(most ?? 1, 1) * 1.06] } };
+  return h("figure", { class: "card" }, h("h2", {}, "Replies per round"),
+    legend(["ok", "failed", "late"], (i) => h("span", { class: `swatch ${["ok-fill", "failed-fill", "late-fill"][i]}` })),
+    rounds.length ? draw(label, data, series, { scales }) : h("p", { class: "quiet" }, "No round yet."));
+}

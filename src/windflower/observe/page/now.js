@@ -1,0 +1,149 @@
+// A run while it is under way: the latest, or one that is chosen.
+import { answers, charts, costs, heading, six, timeline, unfit } from "./run.js";
+import { clock, h, plural, show, span } from "./words.js";
+
+const LANES = 40;
+
+/** Why the phase is open, for whom, and until when at most. */
+export function why(run, now) {
+  const phase = run.phase;
+  if (run.state === "suspended") return `Suspended: ${run.reason}. It goes on with: windflower run --resume ${run.run}`;
+  if (run.state !== "open") return `${run.state === "done" ? "Done" : "Failed"}${run.reason ? `: ${run.reason}` : ""}`;
+  if (!phase) return "Between two phases: the app itself is at work.";
+  const answered = phase.ok + phase.failed;
+  const said = [`${phase.round ? `Round ${phase.round}, ` : ""}${phase.type}, open for ${span(now - phase.opened_at)}: ${answered} of ${plural(phase.devices, "device")} answered.`];
+  if (phase.waiting_for.length) said.push(`Waits for ${waited(phase, now)}.`);
+  return [...said, `${ending(phase, now)}.`].join(" ");
+}
+
+function waited(phase, now) {
+  const named = phase.waiting_for.slice(0, 3).map(({ device, online, heard_at: heardAt, stage }) =>
+    online ? (stage && stage !== "answered" ? `${device} (${stage})` : device) : `${device} (${heardAt ? `not heard since ${clock(heardAt)}, for ${span(now - heardAt)}` : "never heard"})`);
+  const more = phase.waiting - named.length;
+  return more > 0 ? `${named.join(", ")} and ${plural(more, "other")}` : named.join(", ");
+}
+
+function ending(phase, now) {
+  const enough = phase.quorum ? `when ${phase.quorum} have answered well` : "when all have answered";
+  const left = phase.deadline_at - now;
+  const latest = phase.deadline_at ? (left > 0 ? `, at ${clock(phase.deadline_at)} (in ${span(left)}) at the latest` : ", now that its time is over") : "";
+  const lost = phase.offline ? (phase.waits_for_offline ? ", with or without whoever is offline" : ", without whoever is offline") : "";
+  return `It goes on ${enough}${latest}${latest ? lost : ""}`;
+}
+
+/** The run's bar: who has answered, and how. */
+function bar(phase) {
+  const element = h("div", { class: "bar", role: "img", "aria-label": `${phase.ok} ok, ${phase.failed} failed, ${phase.late} late of ${phase.devices}` });
+  for (const kind of ["ok", "failed", "late"]) {
+    const part = h("span", { class: kind });
+    part.style.width = `${(100 * phase[kind]) / Math.max(phase.devices, 1)}%`;
+    element.append(part);
+  }
+  return element;
+}
+
+const BAD = new Set(["device-lost", "reply-failed", "broker-lost", "gateway-lost", "run-suspended", "hook-failed"]);
+const WORRY = new Set(["reply-missing", "reply-late", "device-unfit", "updates-dropped", "message-refused", "run-process-lost"]);
+
+function news(items) {
+  const kind = ({ event }) => (BAD.has(event) ? "bad" : WORRY.has(event) ? "worry" : undefined);
+  return h("section", { class: "card" }, h("h2", {}, "What happened"),
+    items.length ? h("ol", { class: "news", reversed: true }, [...items].reverse().slice(0, 12).map((item) => h("li", { class: kind(item) }, h("time", {}, clock(item.at)), h("span", {}, item.text)))) : h("p", { class: "quiet" }, "Nothing yet."));
+}
+
+/** Call `paint` again only where what it draws has changed. */
+function once(paint) {
+  let before;
+  return (...input) => {
+    const now = JSON.stringify(input);
+    if (now !== before) paint(...input);
+    before = now;
+  };
+}
+
+/** The view; `chosen` is a run's id, or nothing for the latest. */
+export function open(main, page, chosen) {
+  const parts = Object.fromEntries(["head", "numbers", "charts", "answers", "news", "lanes", "costs", "unfit"].map((name) => [name, h("div", { id: name })]));
+  const select = h("select", { id: "phase", onchange: () => follow() });
+  const body = h("div", {});
+  const why_ = h("p", { class: "why", "aria-live": "polite" });
+  parts.lanes.append(h("section", { class: "card" }, h("div", { class: "top" }, h("h2", {}, "Who did what, and when"), h("label", { class: "inline" }, "Phase", select)), body));
+  parts.charts.className = "two";
+  show(main, parts.head, parts.numbers, parts.charts, h("div", { class: "two" }, parts.answers, parts.news), parts.lanes, parts.unfit, parts.costs);
+  let run = null;
+  let asked = "";
+  let busy = false;
+
+  const paint = {
+    head: once((row, phase) => show(parts.head, h("section", { class: `card now ${row.state === "failed" ? "failed" : phase?.offline || row.state === "suspended" ? "waits" : ""}` }, heading(row), why_, phase ? bar(phase) : null))),
+    charts: once(() => show(parts.charts, charts(run))),
+    answers: once(() => show(parts.answers, answers(run))),
+    costs: once(() => show(parts.costs, costs(run))),
+    unfit: once(() => show(parts.unfit, unfit(run))),
+    news: once((items) => show(parts.news, news(items))),
+    choices: once((numbers) => {
+      const kept = select.value;
+      const phase = (number) => run.phases.find((one) => one.number === number);
+      select.replaceChildren(h("option", { value: "" }, "the latest"), ...[...numbers].reverse().filter((n) => n && phase(n)).map((n) => h("option", { value: n }, `${n}: ${phase(n).round ? `round ${phase(n).round}, ` : ""}${phase(n).type}`)));
+      select.value = numbers.includes(Number(kept)) ? kept : "";
+    }),
+  };
+
+  async function follow() {
+    const phase = select.value ? run?.phases.find((one) => one.number === Number(select.value)) : run?.phases.at(-1);
+    if (!phase) return show(body, h("p", { class: "quiet" }, "No phase yet."));
+    const told = await page.ask(`runs/${run.run}/phases/${phase.number}?limit=${LANES}`);
+    if (main.contains(body)) show(body, told ? timeline(phase, told) : h("p", { class: "quiet" }, "What devices did in it is not kept any more: see windflower report."));
+  }
+
+  async function refresh(id) {
+    if (busy) return;
+    busy = true;
+    const found = await page.ask(`runs/${id}`);
+    busy = false;
+    if (!found || !main.contains(parts.head)) return;
+    run = found;
+    paint.charts(run.measured.length, run.run);
+    paint.answers(run.phases.map((p) => [p.ok, p.failed, p.late]), run.run);
+    paint.costs(run.phases.filter((p) => p.traffic).length, run.phases.map((p) => p.wasted_s), run.run);
+    paint.unfit(run.unfit);
+    paint.choices(run.timelines);
+    show(parts.numbers, six(run, page.now()));
+    await follow();
+  }
+
+  function update(summary) {
+    const head = chosen && summary.run?.run !== chosen ? summary.runs[chosen] : summary.run;
+    paint.news(summary.news);
+    if (!head) {
+      const text = chosen ? "This gateway does not know such a run." : "No run yet. Start one: windflower run, in a Flower app's folder.";
+      return show(parts.head, h("section", { class: "card" }, h("h1", {}, "windflower"), h("p", { class: "why" }, text)));
+    }
+    const phase = head.phase ?? null;
+    paint.head({ ...summary.runs[head.run] }, phase && { ok: phase.ok, failed: phase.failed, late: phase.late, devices: phase.devices, offline: phase.offline });
+    tick(head);
+    const seen = JSON.stringify([head.run, head.round, head.ok, head.failed, head.late, head.state, phase?.number, phase?.offline]);
+    if (seen !== asked) {
+      asked = seen;
+      refresh(head.run);
+    }
+  }
+
+  function tick(head = chosen ? page.summary?.runs[chosen] : page.summary?.run) {
+    const latest = page.summary?.run;
+    if (!head) return;
+    const text = why(latest?.run === head.run ? latest : head, page.now());
+    if (why_.textContent !== text) why_.textContent = text;
+    if (run?.run === head.run && head.state === "open") {
+      show(parts.numbers, six(run, page.now()));
+    }
+  }
+
+  let turns = 0;
+  const timer = setInterval(() => {
+    tick();
+    turns += 1;
+    if (run?.phases.at(-1)?.closed_at === null && turns % 2 === 0) refresh(run.run);
+  }, 1000);
+  return { update, close: () => clearInterval(timer) };
+}

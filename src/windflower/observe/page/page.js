@@ -1,0 +1,84 @@
+// Follows the gateway, and shows the view that the address names.
+import { open as openDevices, openOne } from "./devices.js";
+import { open as openRun } from "./now.js";
+import { open as openRuns } from "./runs.js";
+import { clock, h, plural, show } from "./words.js";
+
+const main = document.getElementById("main");
+const link = document.getElementById("link");
+const ROUTES = [
+  [/^#\/devices\/(.+)$/, "devices", openOne],
+  [/^#\/devices$/, "devices", openDevices],
+  [/^#\/runs\/(.+)$/, "runs", openRun],
+  [/^#\/runs$/, "runs", openRuns],
+  [/^/, "now", openRun],
+];
+
+const page = {
+  summary: null,
+  ahead: 0,
+  /** The gateway's clock, which need not be the watcher's. */
+  now: () => Date.now() / 1000 - page.ahead,
+  /** Ask the gateway; null where it does not know, or does not answer. */
+  async ask(path) {
+    try {
+      const answer = await fetch(`api/v1/${path}`);
+      return answer.ok ? await answer.json() : null;
+    } catch {
+      return null;
+    }
+  },
+};
+
+let view = null;
+
+function route() {
+  view?.close();
+  const [pattern, name, open] = ROUTES.find(([one]) => one.test(location.hash));
+  for (const a of document.querySelectorAll("nav a")) {
+    if (a.dataset.view === name) a.setAttribute("aria-current", "page");
+    else a.removeAttribute("aria-current");
+  }
+  const [, chosen] = location.hash.match(pattern) ?? [];
+  view = open(main, page, chosen && decodeURIComponent(chosen));
+  if (page.summary) view.update(page.summary);
+}
+
+/** Take what changed since the last message; the first one holds everything. */
+function take(changes) {
+  page.ahead = Date.now() / 1000 - changes.now;
+  page.summary = { ...page.summary, ...changes, runs: { ...page.summary?.runs, ...changes.runs } };
+  const { devices, broker, run } = page.summary;
+  const offline = devices.offline ? `, ${devices.offline.toLocaleString("en")} offline` : "";
+  document.getElementById("fleet").textContent = `${plural(devices.online, "device")} online${offline}`;
+  show(document.getElementById("broker"), broker.problem ? h("span", { class: "state failed" }, `broker ${broker.address} is lost: ${broker.problem}`) : `broker ${broker.address}`);
+  document.title = run ? `${run.state === "open" ? `round ${run.round}` : run.state} · ${run.app} · windflower` : "windflower";
+  view?.update(page.summary);
+}
+
+function follow() {
+  const stream = new EventSource("api/v1/stream");
+  let lostAt = 0;
+  stream.onopen = () => {
+    lostAt = 0;
+    link.className = "";
+    link.textContent = "live";
+  };
+  stream.onmessage = ({ data }) => take(JSON.parse(data));
+  stream.onerror = () => {
+    lostAt ||= Date.now() / 1000;
+    link.className = "bad";
+    link.textContent = `the gateway does not answer since ${clock(lostAt)}: trying again`;
+    if (stream.readyState === EventSource.CLOSED) {
+      stream.close();
+      setTimeout(follow, 2000);
+    }
+  };
+}
+
+addEventListener("hashchange", () => {
+  route();
+  main.focus({ preventScroll: true });
+});
+route();
+follow();

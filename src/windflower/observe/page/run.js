@@ -1,0 +1,131 @@
+// What there is to see of one run. Pure: data in, elements out; the page and the report use it.
+import { curves, replies } from "./charts.js";
+import { bytes, clock, day, dollars, figure, h, plural, span, state, table } from "./words.js";
+
+/** The metrics of a stage over rounds: {name: [[round, value], ...]}. */
+function series(run, stage) {
+  const found = {};
+  for (const point of run.measured) {
+    if (point.stage !== stage) continue;
+    for (const [name, value] of Object.entries(point.metrics)) {
+      if (typeof value === "number") (found[name] ??= []).push([point.round, value]);
+    }
+  }
+  return found;
+}
+
+const STAGES = ["evaluate", "server", "train"];
+const stages = (run) => STAGES.filter((stage) => run.measured.some((point) => point.stage === stage));
+
+/** Curves whose names hold a word, of every stage: [["evaluate accuracy", points], ...]. */
+function named(run, word) {
+  return stages(run).flatMap((stage) =>
+    Object.entries(series(run, stage)).filter(([name]) => name.toLowerCase().includes(word)).map(([name, points]) => [name.startsWith(stage) ? name : `${stage} ${name}`, points]));
+}
+
+export const accuracies = (run) => named(run, "accuracy");
+export const losses = (run) => named(run, "loss");
+
+/** The last value of the first curve, or undefined. */
+export const latest = (lines) => lines[0]?.[1].at(-1)?.[1];
+
+/** The six numbers that the original's dashboard shows, of what is known now. */
+export function six(run, now) {
+  const asked = run.phases.at(-1)?.devices ?? 0;
+  const numbers = [
+    ["Accuracy", figure(latest(accuracies(run)))],
+    ["Loss", figure(latest(losses(run)))],
+    ["Devices asked", asked.toLocaleString("en")],
+    ["Replies ok", run.ok.toLocaleString("en")],
+    ["Failed or late", `${run.failed.toLocaleString("en")} + ${run.late.toLocaleString("en")}`],
+    ["Run time", span((run.ended_at ?? now) - run.started_at)],
+  ];
+  return h("dl", { class: "six" }, numbers.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+}
+
+/** Accuracy and loss, or whatever else was measured. */
+export function charts(run) {
+  const [right, wrong] = [accuracies(run), losses(run)];
+  const rest = right.length || wrong.length ? [] : stages(run).flatMap((stage) => Object.entries(series(run, stage)).map(([name, points]) => [`${stage} ${name}`, points]));
+  const drawn = [right.length ? curves("Accuracy", right) : null, wrong.length ? curves("Loss", wrong) : null, rest.length ? curves("What was measured", rest.slice(0, 6)) : null];
+  return drawn.some(Boolean) ? drawn : curves("Accuracy", []);
+}
+
+export const answers = (run) => replies(rounds(run));
+
+/** Replies by round, of all its phases. */
+export function rounds(run) {
+  const found = new Map();
+  for (const { round, ok, failed, late } of run.phases) {
+    const row = found.get(round) ?? { round, ok: 0, failed: 0, late: 0 };
+    found.set(round, { round, ok: row.ok + ok, failed: row.failed + failed, late: row.late + late });
+  }
+  return [...found.values()];
+}
+
+const CLASSES = { "on its way": "way", queued: "queued", downloading: "downloading", working: "working-fill", uploading: "uploading", offline: "away", late: "late-fill" };
+
+function lane(exchange, start, end) {
+  const length = Math.max(end - start, 1e-6);
+  const track = h("div", { class: "track" });
+  const said = [];
+  for (const [what, from, to] of exchange.parts) {
+    const part = h("i", { class: CLASSES[what], title: `${what}: ${span(to - from)}` });
+    part.style.left = `${(100 * Math.max(from - start, 0)) / length}%`;
+    part.style.width = `${(100 * Math.max(Math.min(to, end) - Math.max(from, start), 0)) / length}%`;
+    track.append(part);
+    said.push(`${what} ${span(to - from)}`);
+  }
+  track.setAttribute("role", "img");
+  track.setAttribute("aria-label", said.join(", ") || "nothing yet");
+  const took = (exchange.ended_at ?? end) - exchange.sent_at;
+  const again = exchange.sendings > 1 ? `, sent ${exchange.sendings} times` : "";
+  const outcome = exchange.outcome ?? (exchange.stage === "answered" ? "answered" : exchange.stage ? "working" : "open");
+  return h("div", { class: "lane", title: exchange.reason?.split("\n")[0] },
+    h("a", { href: `#/devices/${encodeURIComponent(exchange.device)}` }, exchange.device), track,
+    h("span", {}, state(outcome === "open" ? "offline" : outcome, exchange.outcome ? undefined : exchange.stage ?? "sent"), h("span", { class: "quiet number" }, ` ${span(took)}${again}`)));
+}
+
+/** Who did what in a phase, and when. `told` is what the gateway says of it. */
+export function timeline(phase, told) {
+  const ends = told.exchanges.flatMap((exchange) => exchange.parts.map(([, , to]) => to));
+  const start = Math.min(phase.opened_at, ...told.exchanges.map((exchange) => exchange.sent_at));
+  const end = Math.max(phase.closed_at ?? told.now, ...ends);
+  const more = told.count - told.exchanges.length;
+  return [
+    told.why ? h("p", { class: "why" }, told.why) : null,
+    h("ul", { class: "legend" }, Object.entries(CLASSES).map(([name, css]) => h("li", {}, h("span", { class: `swatch ${css}` }), name))),
+    h("div", {}, told.exchanges.map((exchange) => lane(exchange, start, end)),
+      told.exchanges.length ? h("div", { class: "axis" }, h("span", {}, clock(start)), h("span", {}, `+ ${span(end - start)}`)) : h("p", { class: "quiet" }, "Nobody was asked.")),
+    more > 0 ? h("p", { class: "quiet" }, `and ${plural(more, "device")} that took no longer`) : null,
+  ];
+}
+
+const share = (part, whole) => (whole > 0 ? `${((100 * part) / whole).toFixed(part ? 1 : 0)} %` : "–");
+
+/** What each round took: messages, requests, bytes, work in vain, dollars. */
+export function costs(run) {
+  const priced = run.phases.filter((phase) => phase.traffic);
+  const columns = [["Phase"], ["Open for", true, false], ["Messages", true], ["Requests", true, false], ["Bytes", true], ["Device work", true, false], ["In vain", true], ["On AWS", true]];
+  const cells = (name, phases) => {
+    const sum = (read) => phases.reduce((total, phase) => total + read(phase), 0);
+    const traffic = (...keys) => sum((phase) => keys.reduce((total, key) => total + phase.traffic[key], 0));
+    return [name, span(sum((p) => p.closed_at - p.opened_at)), figure(traffic("commands", "controls", "replies", "heartbeats")), figure(traffic("downloads", "uploads")),
+      bytes(traffic("sent_bytes", "heard_bytes", "download_bytes", "upload_bytes")), span(sum((p) => p.worked_s)), share(sum((p) => p.wasted_s), sum((p) => p.worked_s)), dollars(sum((p) => p.dollars ?? 0))];
+  };
+  const shown = priced.slice(-12).reverse().map((phase) => cells(`${phase.round ? `round ${phase.round}, ` : ""}${phase.type}`, [phase]));
+  return h("section", { class: "card" }, h("h2", {}, "What it costs"),
+    priced.length ? table(`Of ${plural(priced.length, "phase")} that ${priced.length === 1 ? "is" : "are"} over, the latest ${shown.length}`, columns, [cells("all", priced), ...shown]) : h("p", { class: "quiet" }, "No phase is over yet."),
+    h("p", { class: "quiet" }, "Everything that passed while a phase was open, heartbeats too. Requests and their bytes are uploads and downloads of what is too large for a message. Dollars: AWS list prices in us-east-1 of 24 November 2026, for what would have been metered there."));
+}
+
+/** Who was asked nothing because it cannot run the app. */
+export function unfit(run) {
+  const rows = Object.entries(run.unfit);
+  return rows.length ? h("section", { class: "card" }, h("h2", {}, "Left out"), table("Devices that cannot run this app", [["Device"], ["Why"]], rows)) : null;
+}
+
+/** What a run is, in a line. */
+export function heading(run, rounds = run.round) {
+  return h("div", { class: "top" }, h("h1", {}, run.app || "a run"), state(run.state), h("span", { class: "quiet" }, `run ${run.run} · round ${rounds} · since ${day(run.started_at)}`));
+}

@@ -1,0 +1,63 @@
+// All runs that this gateway knows, and some of them side by side.
+import { curves } from "./charts.js";
+import { accuracies, latest, losses, rounds } from "./run.js";
+import { bytes, day, dollars, figure, h, show, span, state, table } from "./words.js";
+
+const MOST = 4;
+
+export function open(main, page) {
+  const chosen = new Set();
+  const list = h("div", {});
+  const beside = h("div", {});
+  show(main, h("section", { class: "card" }, h("h1", {}, "Runs"), h("p", { class: "quiet" }, `Choose two to ${MOST} to see them side by side.`), list), beside);
+  let before = "";
+
+  function update(summary) {
+    const rows = Object.values(summary.runs).sort((a, b) => b.started_at - a.started_at);
+    const now = JSON.stringify(rows);
+    if (now === before) return;
+    before = now;
+    const columns = [["Compare"], ["Run"], ["App"], ["State"], ["Began", false, false], ["Rounds", true], ["Ok", true, false], ["Failed", true, false], ["Late", true, false]];
+    show(list, rows.length ? table(`${rows.length} runs, the latest first`, columns, rows.map((row) => [
+      h("input", { type: "checkbox", id: `compare-${row.run}`, "aria-label": `Compare run ${row.run}`, checked: chosen.has(row.run), onchange: (event) => choose(row.run, event.target) }),
+      h("a", { href: `#/runs/${encodeURIComponent(row.run)}` }, row.run), row.app || "–", state(row.state), day(row.started_at), row.round, row.ok, row.failed, row.late])) : h("p", { class: "quiet" }, "No run yet."));
+  }
+
+  function choose(run, box) {
+    if (box.checked && chosen.size >= MOST) {
+      box.checked = false;
+      return;
+    }
+    if (box.checked) chosen.add(run);
+    else chosen.delete(run);
+    compare();
+  }
+
+  async function compare() {
+    const ids = [...chosen];
+    if (ids.length < 2) return show(beside);
+    const runs = (await Promise.all(ids.map((id) => page.ask(`runs/${id}`)))).filter(Boolean);
+    if (!main.contains(beside) || ids.join() !== [...chosen].join()) return;
+    const lines = (read) => runs.flatMap((run) => read(run).slice(0, 1).map(([, points]) => [run.run, points]));
+    const sum = (run, read) => run.phases.reduce((total, phase) => total + read(phase), 0);
+    const traffic = (run) => sum(run, (p) => (p.traffic ? p.traffic.sent_bytes + p.traffic.heard_bytes + p.traffic.download_bytes + p.traffic.upload_bytes : 0));
+    const facts = [
+      ["State", (run) => state(run.state)], ["Accuracy", (run) => figure(latest(accuracies(run)))], ["Loss", (run) => figure(latest(losses(run)))],
+      ["Rounds", (run) => String(run.round)], ["Run time", (run) => span((run.ended_at ?? page.now()) - run.started_at)],
+      ["Replies ok", (run) => figure(run.ok)], ["Failed", (run) => figure(run.failed)], ["Late", (run) => figure(run.late)],
+      ["Slowest round", (run) => slowest(run)], ["Device work", (run) => span(sum(run, (p) => p.worked_s))], ["Of it in vain", (run) => span(sum(run, (p) => p.wasted_s))],
+      ["Bytes", (run) => bytes(traffic(run))], ["On AWS", (run) => dollars(sum(run, (p) => p.dollars ?? 0))],
+    ];
+    show(beside, h("div", { class: "two" }, curves("Accuracy", lines(accuracies)), curves("Loss", lines(losses))),
+      h("section", { class: "card" }, h("h2", {}, "Side by side"), table("Each run in a column", [[""], ...runs.map((run) => [run.run])], facts.map(([name, read]) => [name, ...runs.map(read)]))));
+  }
+
+  function slowest(run) {
+    const took = new Map();
+    for (const phase of run.phases) took.set(phase.round, (took.get(phase.round) ?? 0) + ((phase.closed_at ?? phase.opened_at) - phase.opened_at));
+    const [round, seconds] = [...took].sort((a, b) => b[1] - a[1])[0] ?? [0, null];
+    return rounds(run).length ? `${span(seconds)} (round ${round})` : "–";
+  }
+
+  return { update, close: () => {} };
+}

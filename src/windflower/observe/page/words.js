@@ -1,0 +1,80 @@
+// Numbers, times and elements, as words: no room knows the page's data but those that draw it.
+
+/** Make an element: `h("p", {class: "quiet"}, "text", otherElement)`. Text is never read as HTML. */
+export function h(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.flat(9).filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** A point in time, as the watcher's clock shows it. */
+export const clock = (at) => (at ? new Date(at * 1000).toLocaleTimeString([], { hour12: false }) : "–");
+
+export const day = (at) =>
+  at ? new Date(at * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short", hour12: false }) : "–";
+
+/** 0.42 s, 12 s, 3 min 5 s, 2 h 10 min, 3 d 4 h. */
+export function span(seconds) {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
+  const s = Math.max(seconds, 0);
+  if (s < 9.95) return `${s.toFixed(s < 0.995 ? 2 : 1)} s`;
+  const two = (big, unit, small, rest) => (small ? `${big} ${unit} ${small} ${rest}` : `${big} ${unit}`);
+  const whole = Math.round(s);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return two(Math.floor(whole / 60), "min", whole % 60, "s");
+  const minutes = Math.round(s / 60);
+  if (minutes < 1440) return two(Math.floor(minutes / 60), "h", minutes % 60, "min");
+  const hours = Math.round(s / 3600);
+  return two(Math.floor(hours / 24), "d", hours % 24, "h");
+}
+
+export function bytes(count) {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let value = count;
+  let unit = 0;
+  while (value >= 1000 && unit < units.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  return `${unit && value < 99.5 ? value.toPrecision(2) : Math.round(value)} ${units[unit]}`;
+}
+
+export function dollars(value) {
+  if (value === null || value === undefined) return "–";
+  return value >= 0.01 || value === 0 ? `$${value.toFixed(2)}` : `$${value.toPrecision(2)}`;
+}
+
+export function figure(value) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  return Number.isInteger(value) ? value.toLocaleString("en") : Math.abs(value) < 1e-3 || Math.abs(value) >= 1e5 ? value.toExponential(2) : value.toFixed(4).replace(/0{1,3}$/, "");
+}
+
+export const plural = (count, one, many = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
+
+const WORDS = { open: "running", missing: "no answer", late: "too late", ok: "ok", failed: "failed" };
+
+/** A state: a shape, a word and a colour. */
+export const state = (name, word) => h("span", { class: `state ${name}` }, word ?? WORDS[name] ?? name);
+
+/** Replace what an element shows, but leave it alone if nothing changed: no flicker, no lost focus. */
+export function show(parent, ...children) {
+  const held = parent.contains(document.activeElement) ? document.activeElement.id : "";
+  parent.replaceChildren(...children.flat(9).filter((child) => child !== null && child !== undefined));
+  if (held) document.getElementById(held)?.focus();
+}
+
+/** A table; `columns` are [heading, is a number, shown on phones too]. Cells are text or elements. */
+export function table(caption, columns, rows) {
+  const kind = ([, isNumber, isMain = true]) => [isNumber ? "n" : "", isMain ? "" : "wide"].join(" ").trim() || undefined;
+  const cell = (name, content, column) => h(name, { class: kind(column), scope: name === "th" ? "col" : undefined }, content);
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    h("table", {},
+      h("caption", {}, caption),
+      h("thead", {}, h("tr", {}, columns.map((column) => cell("th", column[0], column)))),
+      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((content, i) => cell("td", content, columns[i])))))));
+}
