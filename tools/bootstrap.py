@@ -28,7 +28,10 @@ OLDEST = (3, 11)
 PROGRAMS = {
     "mosquitto": "every test with the Mosquitto broker",
     "tcpdump": "the test that looks for a device's data in all traffic",
+    "node": "the tests of the second device",
 }
+PACKAGES = {"node": "nodejs"}
+"""Debian's packages whose names are not their program's."""
 HEAVY_PROGRAMS = dict.fromkeys(
     ("debootstrap", "umoci", "skopeo", "docker-registry"), "the tests of the container image"
 )
@@ -109,14 +112,15 @@ def ensure_programs(programs: dict[str, str]) -> None:
     missing = [name for name in programs if not shutil.which(name, path=path)]
     apt = shutil.which("apt-get")
     if missing and os.geteuid() == 0 and apt:
-        say(f"Installing {' '.join(missing)}")
+        packages = [PACKAGES.get(name, name) for name in missing]
+        say(f"Installing {' '.join(packages)}")
         # RUNLEVEL=1 keeps Debian from starting a broker of its own on port 1883.
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
+        for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
             subprocess.run([apt, *command], check=False, env=environment, capture_output=True)
         missing = [name for name in missing if not shutil.which(name, path=path)]
     for name in missing:
-        say(f"SKIPPED: {programs[name]} (Debian: sudo apt install {name})")
+        say(f"SKIPPED: {programs[name]} (Debian: sudo apt install {PACKAGES.get(name, name)})")
 
 
 # -------------------------------------------------------------------------------- commands

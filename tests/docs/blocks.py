@@ -90,6 +90,8 @@ def check_command(words: list[str]) -> None:
             assert set(arguments) <= set(" ".join(targets).split())
         case "python" | "python3":
             assert arguments[0] == "-m" or _is_there(arguments[0]), words
+        case "node":
+            assert _is_there(arguments[0]), words
         case ".":
             assert arguments == [".venv/bin/activate"]
         case _:

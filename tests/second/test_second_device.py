@@ -1,18 +1,20 @@
 """The second implementation takes part in runs beside real agents, over a real broker."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from chaos.mqtt_client import MqttClient
 from processes import MOSQUITTO, Program, Programs, until
-from second.minimal import FOLDER
+from second.minimal import DEVICE_FILE, NODE
 
 DEVICE = "second-01"
 
-pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+pytestmark = [
+    pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed"),
+    pytest.mark.skipif(NODE is None, reason="node is not installed"),
+]
 
 
 @pytest.fixture
@@ -25,9 +27,10 @@ def gateway(programs: Programs, tmp_path: Path) -> dict[str, Any]:
 
 def second(programs: Programs, gateway: dict[str, Any]) -> Program:
     host, port = gateway["broker"].removeprefix("mqtt://").split(":")
+    assert NODE is not None
     return programs.start(
-        *(sys.executable, str(FOLDER / "device.py"), host, port, DEVICE),
-        *(str(programs.folder / "second.db"), "0.5", gateway["key"]),
+        *(NODE, str(DEVICE_FILE), host, port, DEVICE),
+        *(str(programs.folder / "second.json"), "0.5", gateway["key"]),
         name="second",
     )
 

@@ -1,13 +1,17 @@
 """The second implementation does its duty: each command once, whatever is lost, doubled or old."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
-from second.minimal import device as minimal
+from processes import free_port
+from second.minimal import Minimal
 from vectors import make
 
 from windflower.wire.blobs import Grant
@@ -21,54 +25,84 @@ UPLOADED = replace(FIT, id=SECOND, content=finish(make.MODEL, make.BLOB))
 
 
 class Played:
-    """A device whose file outlives it, and what it said."""
+    """A device whose file outlives it, what it said and what it worked on; its clock is ours."""
 
-    def __init__(self, folder: Path) -> None:
-        self.said: list[tuple[str, dict[str, Any]]] = []
-        self.worked: list[str] = []
-        self._file = str(folder / "device.db")
+    def __init__(self, minimal: Minimal, file: Path, key: str | None) -> None:
+        self._call = minimal
+        self._said: list[tuple[str, str]] = []
+        self._log: list[str] = []
+        self._call("told")
+        self._key = key
+        self._file = str(file)
         self.start()
 
     def start(self) -> None:
         """Start it, or start it again as after a power cut: nothing but its file is left."""
-        key = make.SIGNER.public_key
-        self.device = minimal.Device(DEVICE, self._file, key=key, say=self._say)
-
-    def _say(self, topic: str, text: str, _qos: int) -> None:
-        self.said.append((topic, json.loads(text)))
+        self.started = self._call("start", file=self._file, key=self._key)
 
     def hear(self, said: Command | Control, *grants: Grant, signer: Signer = make.SIGNER) -> None:
-        self.device.receive(seal(said, signer, grants).to_bytes())
+        self._call("hear", data=seal(said, signer, grants).to_bytes())
 
     def work(self) -> None:
         """Let it work until nothing can go on."""
-        while self.device.step():
-            pass
+        self._call("work")
+
+    def wait(self, seconds: float) -> None:
+        self._call("wait", seconds=seconds)
+
+    @property
+    def said(self) -> list[tuple[str, str]]:
+        told = self._call("told")
+        self._said += [(topic, text) for topic, text in told["said"]]
+        self._log += told["log"]
+        return self._said
+
+    @property
+    def log(self) -> list[str]:
+        assert self.said is not None
+        return self._log
+
+    @property
+    def worked(self) -> list[str]:
+        return [line.split()[2] for line in self.log if line.startswith("works on ")]
 
     @property
     def replies(self) -> list[Reply]:
         return [
-            Reply.from_bytes(json.dumps(said).encode())
-            for topic, said in self.said
-            if topic.endswith("/sent")
+            Reply.from_bytes(text.encode()) for topic, text in self.said if topic.endswith("/sent")
         ]
 
     @property
-    def last_beat(self) -> dict[str, Any]:
-        return [said for topic, said in self.said if topic == f"flower/clients/{DEVICE}"][-1]
+    def beats(self) -> list[dict[str, Any]]:
+        heard = [text for topic, text in self.said if topic == f"flower/clients/{DEVICE}"]
+        return [json.loads(text) for text in heard]
+
+    @property
+    def now(self) -> dict[str, Any]:
+        """What a heartbeat would say now."""
+        return dict(self._call("now"))
 
 
 @pytest.fixture
-def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Played:
-    played = Played(tmp_path)
-    real: Callable[..., Any] = minimal.work
+def played(minimal: Minimal, tmp_path: Path) -> Played:
+    return Played(minimal, tmp_path / "device.json", make.SIGNER.public_key)
 
-    def counted(command: dict[str, Any], pack: bytes | None) -> Any:  # noqa: ANN401
-        played.worked.append(command["id"])
-        return real(command, pack)
 
-    monkeypatch.setattr(minimal, "work", counted)
-    return played
+class _Dead(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(403)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def dead_store() -> Iterator[str]:
+    """A store to which every grant is dead."""
+    with HTTPServer(("127.0.0.1", 0), _Dead) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def ack(*ids: str, epoch: int = 5, floor: int = 0) -> Control:
@@ -99,7 +133,7 @@ def test_what_was_acknowledged_is_remembered_over_a_restart(played: Played) -> N
 
     assert [FIRST] == played.worked
     assert 1 == len(played.replies)
-    assert "outbox" not in played.last_beat
+    assert "outbox" not in played.beats[-1]
 
 
 def test_a_command_that_was_kept_and_not_worked_on_is_worked_on_after_a_restart(
@@ -129,7 +163,7 @@ def test_a_raised_floor_drops_all_below_it(played: Played) -> None:
     played.hear(ack(floor=4))
     played.work()
     played.hear(Control(DEVICE, "rollcall", epoch=5))
-    beat = played.last_beat
+    beat = played.beats[-1]
 
     assert [FIRST] == played.worked
     assert (4, None, None) == (beat["floor"], beat.get("queued"), beat.get("outbox"))
@@ -140,7 +174,7 @@ def test_a_cancel_drops_what_was_not_answered_and_an_older_one_drops_nothing(
 ) -> None:
     played.hear(FIT)
     played.hear(Control(DEVICE, "cancel", (FIRST,), epoch=4))
-    assert [FIRST] == json.loads(played.device.heartbeat("interval"))["queued"]
+    assert [FIRST] == played.now["queued"]
     played.hear(Control(DEVICE, "cancel", (FIRST,), epoch=5))
     played.hear(FIT)
     played.work()
@@ -163,7 +197,7 @@ def test_a_missing_grant_is_needed_once_aloud_and_holds_up_its_own_run_only(
     for command in (UPLOADED, later, other):
         played.hear(command)
     played.work()
-    needs = [said for _, said in played.said if said.get("state") == "need"]
+    needs = [beat for beat in played.beats if beat["state"] == "need"]
 
     assert [other.id] == played.worked
     assert [[SECOND]] == [beat["need"] for beat in needs]
@@ -178,14 +212,73 @@ def test_a_method_that_it_does_not_do_is_answered_with_error_2(played: Played) -
     assert (2, True) == (reply.failure.code, "keeps no models" in reply.failure.reason)
 
 
-def test_a_device_that_was_given_no_key_pins_the_first_that_fits(tmp_path: Path) -> None:
-    file = str(tmp_path / "device.db")
-    foreign = Signer(bytes(32))
-    minimal.Device(DEVICE, file).receive(seal(ack(), foreign).to_bytes())
+def test_a_device_that_was_given_no_key_pins_the_first_that_fits(
+    minimal: Minimal, tmp_path: Path
+) -> None:
+    played, foreign = Played(minimal, tmp_path / "device.json", None), Signer(bytes(32))
+    played.hear(ack(), signer=foreign)
+    played.start()
 
-    assert foreign.public_key == minimal.Device(DEVICE, file).own["key"]
+    assert foreign.public_key == played.started["key"]
 
 
 def test_a_rollcall_with_its_own_boot_ends_it(played: Played) -> None:
-    with pytest.raises(SystemExit):
-        played.hear(Control(DEVICE, "rollcall", boot=played.device.boot, epoch=5))
+    played.hear(Control(DEVICE, "rollcall", boot=played.started["boot"], epoch=5))
+
+    assert [f"leaves: another agent runs under the id {DEVICE}"] == played.log
+    assert [] == played.beats
+
+
+def test_a_command_that_waited_for_longer_than_its_ttl_is_answered_with_error_3(
+    played: Played,
+) -> None:
+    played.hear(replace(FIT, ttl_s=10))
+    played.hear(replace(FIT, id=SECOND, ttl_s=30))
+    played.wait(20)
+    played.work()
+    first, second = played.replies
+
+    assert first.failure is not None
+    assert (3, None) == (first.failure.code, second.failure)
+    assert [SECOND] == played.worked
+
+
+def test_a_download_that_fails_is_needed_after_three_times_and_given_up_after_twenty(
+    played: Played,
+) -> None:
+    assert UPLOADED.content.pack is not None
+    key, size = UPLOADED.content.pack.key, UPLOADED.content.pack.size_bytes
+    nobody = Grant("GET", key, f"http://127.0.0.1:{free_port()}/x", size, 3600.0)
+    played.hear(replace(UPLOADED, ttl_s=10_000), nobody)
+    played.work()
+    played.work()  # half a second has not passed
+    needs = [played.now.get("need")]
+    for pause_s in (0.5, 1, *[30] * 17):
+        played.wait(pause_s)
+        played.work()
+        needs.append(played.now.get("need"))
+    assert [] == played.replies
+    played.wait(30)
+    played.work()
+    (reply,) = played.replies
+
+    assert [None, None, *[[SECOND]] * 18] == needs
+    assert reply.failure is not None
+    assert 3 == reply.failure.code
+
+
+def test_a_new_grant_ends_the_wait_and_a_second_dead_one_is_not_said_aloud(
+    played: Played,
+) -> None:
+    played.hear(UPLOADED)
+    played.work()
+    assert UPLOADED.content.pack is not None
+    with dead_store() as address:
+        key, size = UPLOADED.content.pack.key, UPLOADED.content.pack.size_bytes
+        grant = Grant("GET", key, f"{address}/x", size, 3600.0)
+        played.hear(Control(DEVICE, "grant", (SECOND,), epoch=5), grant)
+        assert ([SECOND], None) == (played.now["queued"], played.now.get("need"))
+        played.work()
+
+    assert [SECOND] == played.now["need"]
+    assert 1 == len([beat for beat in played.beats if beat["state"] == "need"])

@@ -6,17 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from second.minimal import FOLDER, REFUSED, wire
+from second.minimal import DEVICE_FILE, Minimal, Refused
 from vectors import make
 
 VECTORS: dict[str, Any] = json.loads(make.FILE.read_text(encoding="utf-8"))
 KEY = VECTORS["keys"]["public_key"]
 SKIPPED = ("train_len", "dict", "loss", "accuracy")  # section 6: for rules of the original sample
-READERS = {
-    "envelope": lambda data: wire.opened(data, "pi-07", None),
-    "opened": lambda data: wire.opened(data, "pi-07", KEY),
-    "pack": wire.unpack,
-    "npy": lambda data: wire.plus_one(data, ["w", "float32", [1], "numpy.ndarray", len(data)]),
+ONE_NUMBER = ["w", "float32", [1], "numpy.ndarray"]
+PACKS = {vector["digest"]: vector["bytes"] for vector in VECTORS["packs"]}
+READERS: dict[str, Callable[[Minimal, bytes], Any]] = {
+    "envelope": lambda minimal, data: minimal("opened", data=data, key=None),
+    "opened": lambda minimal, data: minimal("opened", data=data, key=KEY),
+    "pack": lambda minimal, data: minimal("unpack", data=data),
+    "npy": lambda minimal, data: minimal("plus_one", data=data, item=[*ONE_NUMBER, len(data)]),
 }
 REFUSALS = [vector for vector in VECTORS["refusals"] if vector["decoder"] in READERS]
 JSON_RULES = ("twice", "NaN", "larger than any", "forty", "surrogate", "16", "128 KiB", "mark")
@@ -46,30 +48,29 @@ def values(record: dict[str, Any]) -> dict[str, Any]:
     return {"kind": record["kind"], "items": items}
 
 
-def content(said: dict[str, Any]) -> dict[str, Any]:
+def content(said: dict[str, Any], digest: str) -> dict[str, Any]:
     return {
-        "digest": wire.digest_of(said),
+        "digest": digest,
         "records": [[name, values(r) if r else "in the pack"] for name, r in said["records"]],
         "pack": said.get("pack"),
         "inline": said.get("inline"),
     }
 
 
-@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.py")), ids=lambda file: file.name)
-def test_each_part_of_the_minimal_device_is_short_and_is_python_alone(file: Any) -> None:  # noqa: ANN401
-    source = file.read_text()
-    lines = source.splitlines()
+def test_the_minimal_device_is_one_short_file_and_needs_nothing_but_node() -> None:
+    lines = DEVICE_FILE.read_text(encoding="utf-8").splitlines()
+    imports = [line for line in lines if line.startswith("import ")]
 
     assert len(lines) <= 200
-    assert max(map(len, lines)) <= 128
-    assert "windflower" not in {
-        word for line in lines if "import " in line for word in line.split()
-    }
+    assert max(map(len, lines)) <= 120
+    assert all(' from "node:' in line for line in imports)
+    assert {"README.md", DEVICE_FILE.name} == {file.name for file in DEVICE_FILE.parent.iterdir()}
 
 
 @pytest.mark.parametrize("vector", of_kind("command"), ids=lambda v: v["name"])
-def test_a_command_means_what_the_file_says(vector: dict[str, Any]) -> None:
-    body, grants, key = wire.opened(vector["bytes"].encode(), "pi-07", KEY)
+def test_a_command_means_what_the_file_says(minimal: Minimal, vector: dict[str, Any]) -> None:
+    read = minimal("opened", data=vector["bytes"].encode(), key=KEY)
+    body = read["body"]
     config = {"kind": "configs", "items": []}
     if "config" in body:
         config = body["config"]["records"][0][1]
@@ -82,19 +83,19 @@ def test_a_command_means_what_the_file_says(vector: dict[str, Any]) -> None:
         "group": body.get("group", ""),
         "bundle": body.get("bundle"),
         "seed": body.get("seed"),
-        "content": content(body["content"]),
+        "content": content(body["content"], read["digest"]),
         "config": values(config),
         "blobs to hold": [f"blobs/{blob['digest']}" for blob in blobs if blob],
-        "reply key": wire.out_key(body),
+        "reply key": read["reply_key"],
     }
 
     assert vector["means"] == said
-    assert (KEY, {(g["method"], g["key"]): g["url"] for g in vector["grants"]}) == (key, grants)
+    assert (KEY, vector["grants"]) == (read["key"], read["grants"])
 
 
 @pytest.mark.parametrize("vector", of_kind("control"), ids=lambda v: v["name"])
-def test_a_control_means_what_the_file_says(vector: dict[str, Any]) -> None:
-    body, _, _ = wire.opened(vector["bytes"].encode(), "pi-07", KEY)
+def test_a_control_means_what_the_file_says(minimal: Minimal, vector: dict[str, Any]) -> None:
+    body = minimal("opened", data=vector["bytes"].encode(), key=KEY)["body"]
     said = {key: body[key] for key in ("client", "method", "epoch", "floor")}
     ids = body.get("acks", body.get("ids", []))
 
@@ -102,81 +103,82 @@ def test_a_control_means_what_the_file_says(vector: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("vector", of_kind("heartbeat"), ids=lambda v: v["name"])
-def test_a_heartbeat_is_written_to_the_byte(vector: dict[str, Any]) -> None:
-    means = vector["means"]
-    order = ("client", "time", "boot", "state", "interval_s", "running", "queued", "outbox", "need")
+def test_a_heartbeat_is_written_to_the_byte(minimal: Minimal, vector: dict[str, Any]) -> None:
+    told = {key: value for key, value in vector["means"].items() if key != "speaks"}
 
-    assert vector["bytes"] == wire.heartbeat(
-        *(means[key] for key in order), means["floor"], means["labels"]
-    )
+    assert vector["bytes"] == minimal("heartbeat", **told)
 
 
 @pytest.mark.parametrize("vector", of_kind("reply"), ids=lambda v: v["name"])
-def test_a_reply_is_written_to_the_byte(vector: dict[str, Any]) -> None:
+def test_a_reply_is_written_to_the_byte(minimal: Minimal, vector: dict[str, Any]) -> None:
     expected = {k: v for k, v in json.loads(vector["bytes"]).items() if k not in SKIPPED}
     told = expected.get("content", {"records": []})
-    held = wire.unpack(b64decode(told["inline"])) if "inline" in told else []
-    packed = {name: (record, pieces) for name, record, pieces in held}
-    records = [
-        (name, *(packed[name] if record is None else (record, [])))
-        for name, record in told["records"]
-        if record is not None or name in packed
-    ]
-    if "path" in expected:  # this one's pack is below the limit, so no writer would upload it
-        pytest.skip("the vector uploads what this device sends inline")
-    said, _ = wire.answer_to(expected, expected["worked_s"], records, expected.get("error"))
+    uploaded = PACKS.get(told["pack"]["digest"]) if "path" in expected else None
+    written = minimal(
+        "reply",
+        command={key: expected[key] for key in ("client", "id", "method", "run", "epoch")},
+        worked_s=expected["worked_s"],
+        records=told["records"],
+        held=uploaded or told.get("inline"),
+        error=expected.get("error"),
+        most=0 if uploaded else 65536,  # the vector's pack is below the limit, and not inline
+    )
 
-    assert wire.dumps(expected) == wire.dumps(said)
+    assert json.dumps(expected, separators=(",", ":")) == written["reply"]
+    assert uploaded == written.get("pack")
 
 
 @pytest.mark.parametrize("vector", VECTORS["contents"], ids=lambda v: v["name"])
-def test_a_content_has_the_digest_that_the_file_says(vector: dict[str, Any]) -> None:
-    said = wire.loads(vector["content"].encode())
+def test_a_content_has_the_digest_that_the_file_says(
+    minimal: Minimal, vector: dict[str, Any]
+) -> None:
+    read = minimal("content", data=vector["content"].encode())
 
-    assert wire.content(said)
-    assert vector["digest"] == wire.digest_of(said)
+    assert {"right": True, "digest": vector["digest"]} == read
 
 
 @pytest.mark.parametrize("vector", VECTORS["packs"], ids=lambda v: v["name"])
-def test_a_pack_holds_what_the_file_says_and_is_written_to_the_byte(vector: dict[str, Any]) -> None:
-    data = b64decode(vector["bytes"])
-    records = wire.unpack(data)
+def test_a_pack_holds_what_the_file_says_and_is_written_to_the_byte(
+    minimal: Minimal, vector: dict[str, Any]
+) -> None:
+    read = minimal("unpack", data=b64decode(vector["bytes"]))
     for (name, record, pieces), (expected_name, expected) in zip(
-        records, vector["means"], strict=True
+        read["records"], vector["means"], strict=True
     ):
         assert expected_name == name
         if record["kind"] == "arrays":
-            assert [x["bytes"] for x in expected] == [b64encode(p).decode() for p in pieces]
+            assert [x["bytes"] for x in expected] == pieces
             assert [
                 [x[k] for k in ("name", "dtype", "shape", "stype", "size")] for x in expected
             ] == (record["items"])
         else:
             rest = iter(pieces)
             items = [
-                [n, "bytes", b64encode(next(rest)).decode()] if kind == "packed"
-                else [n, "bytess", [b64encode(next(rest)).decode() for _ in v]] if kind == "packeds"
+                [n, "bytes", next(rest)] if kind == "packed"
+                else [n, "bytess", [next(rest) for _ in v]] if kind == "packeds"
                 else [n, kind, v]
                 for n, kind, v in record["items"]
             ]  # fmt: skip
             assert expected == values({"kind": record["kind"], "items": items})
 
-    assert data == wire.pack(records)
-    assert {"digest": vector["digest"], "size": vector["size"]} == wire.blob_of(data)
+    assert vector["bytes"] == read["packed"]
+    assert {"digest": vector["digest"], "size": vector["size"]} == read["blob"]
 
 
 @pytest.mark.parametrize("vector", VECTORS["values"], ids=lambda v: str(v["wire"][1]))
-def test_a_value_has_the_bits_that_the_file_says(vector: dict[str, Any]) -> None:
+def test_a_value_has_the_bits_that_the_file_says(minimal: Minimal, vector: dict[str, Any]) -> None:
     record = {"kind": "configs", "items": [["v", *vector["wire"]]]}
 
-    assert wire.content({"records": [["r", record]]})
+    told = json.dumps({"records": [["r", record]]}).encode()
+    assert minimal("content", data=told)["right"]
     assert vector["bits"] == values(record)["items"][0]["value"]
 
 
 @pytest.mark.parametrize("vector", REFUSALS, ids=lambda v: f"{v['decoder']}: {v['reason']}")
-def test_what_must_be_refused_is_refused(vector: dict[str, Any]) -> None:
+def test_what_must_be_refused_is_refused(minimal: Minimal, vector: dict[str, Any]) -> None:
     read = READERS[vector["decoder"]]
-    with pytest.raises(REFUSED):
-        read(make.bytes_of(vector))
+    with pytest.raises(Refused):
+        read(minimal, make.bytes_of(vector))
 
 
 @pytest.mark.parametrize(
@@ -187,15 +189,17 @@ def test_what_must_be_refused_is_refused(vector: dict[str, Any]) -> None:
     ],
     ids=lambda v: v["reason"],
 )  # fmt: skip
-def test_json_that_breaks_a_rule_of_all_messages_is_refused(vector: dict[str, Any]) -> None:
-    with pytest.raises(REFUSED):
-        wire.loads(make.bytes_of(vector))
+def test_json_that_breaks_a_rule_of_all_messages_is_refused(
+    minimal: Minimal, vector: dict[str, Any]
+) -> None:
+    with pytest.raises(Refused):
+        minimal("loads", data=make.bytes_of(vector))
 
 
-def test_an_array_that_a_refusal_spoils_is_read_while_it_is_whole() -> None:
+def test_an_array_that_a_refusal_spoils_is_read_while_it_is_whole(minimal: Minimal) -> None:
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }"
     whole = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
     one, two = bytes.fromhex("0000803f"), bytes.fromhex("00000040")
-    item = ["w", "float32", [1], "numpy.ndarray", len(whole) + 4]
+    item = [*ONE_NUMBER, len(whole) + 4]
 
-    assert whole + two == wire.plus_one(whole + one, item)
+    assert b64encode(whole + two).decode() == minimal("plus_one", data=whole + one, item=item)

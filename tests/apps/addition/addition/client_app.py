@@ -22,7 +22,6 @@ def train(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
-    """Answer with the size of the arrays as they travel."""
-    size = sum(len(array.data) for array in message.content["arrays"].values())
-    metrics = MetricRecord({"num-examples": 1, "size": size})
-    return Message(RecordDict({"metrics": metrics}), reply_to=message)
+    """Answer that it heard."""
+    answer = {"metrics": MetricRecord({"num-examples": 1})}
+    return Message(RecordDict(answer), reply_to=message)
