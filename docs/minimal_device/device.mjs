@@ -116,7 +116,8 @@ export function makeDevice(client, file, interval_s = 60, key = null, world = {}
   const isOld = (run, epoch) => Object.values(held).some(row => row.c.run === run && row.epoch > epoch);
   const begin = row => Object.assign(row, { due: 0, tries: 0, busy: 0, need: 0, ends: me.now() + Number(row.c.ttl_s) });
   const keep = (next = `${file}.new`) => {  // durable when it returns: "as" writes through to the disk
-    fs.rmSync(next, { force: true }), fs.writeFileSync(next, dumps(own), { flag: "as" }), fs.renameSync(next, file); };
+    fs.rmSync(next, { force: true }), fs.writeFileSync(next, dumps(own), { flag: "as" }), fs.renameSync(next, file);
+    const folder = fs.openSync(file.replace(/[^/]*$/, ".")); fs.fsyncSync(folder), fs.closeSync(folder); };
   const tell = told => { for (const { state, c: { method }, reply } of told) if (state === "answered")
     me.say(`${method.replace("get_", "").replace("set_parameters", "set")}/client/${client}/sent`, reply, 1); };
   const beat = me.beat = state => (clearTimeout(me.timer), me.timer = setTimeout(beat, interval_s * 1000, "interval"),
@@ -128,7 +129,7 @@ export function makeDevice(client, file, interval_s = 60, key = null, world = {}
       need: ids(open.filter(x => x.need)), floor: own.floor || undefined, speaks: [1n], labels: me.labels }); };
   const take = ({ ext, ...c }, { id, epoch } = c) => {  // [10.1] Returns what is to be answered again
     const { state, by } = held[id] ?? {}, isOver = state === "ack" || (state === "cancel" && by >= epoch);
-    if (isOver || c.number < own.floor || isOld(c.run, epoch)) return [];
+    if (isOver || c.number < own.floor || isOld(c.run, epoch)) return me.log(`refused: ${id}`), [];
     if (!state || state === "cancel") held[id] = begin({ state: "kept", c });
     const row = held[id], ends = Math.max(row.ends, me.now() + Number(c.ttl_s));
     return [Object.assign(row, { epoch, ends, state: row.pack ? "kept" : row.state })]; };
@@ -185,8 +186,7 @@ function connect(host, port, me, wait_s = 1) {  // [2] as much of MQTT 5 as a de
     if (kind >> 4 !== 3) return kind === 0x90 && (wait_s = 1, me.say = say, me.log("connected"), me.beat("connect"));
     const at = 2 + body.readUInt16BE(), to = at + (kind & 6), [skip, start] = varint(body, to);
     me.receive(body.subarray(start + skip)), kind & 6 && send(0x40, [...body.subarray(at, to)]); };
-  socket.on("data", chunk => {
-    rest = Buffer.concat([rest, chunk]), heard = me.now();
+  socket.on("data", chunk => { rest = Buffer.concat([rest, chunk]), heard = me.now();
     for (let size, at; [size, at] = varint(rest, 1), rest.length >= at + size; rest = rest.subarray(at + size))
       hear(rest[0], rest.subarray(at, at + size)); });
   socket.on("error", why => me.log(`no connection: ${why.message}`)).on("close", () => {

@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from processes import free_port
@@ -15,7 +14,7 @@ from second.minimal import Minimal
 from vectors import make
 
 from windflower.wire.blobs import Grant
-from windflower.wire.content import finish
+from windflower.wire.content import blob_ref, finish
 from windflower.wire.messages import Command, Control, Reply, seal
 from windflower.wire.sealing import Signer
 
@@ -88,21 +87,43 @@ def played(minimal: Minimal, tmp_path: Path) -> Played:
     return Played(minimal, tmp_path / "device.json", make.SIGNER.public_key)
 
 
-class _Dead(BaseHTTPRequestHandler):
+class Store(HTTPServer):
+    """A store of blobs, by key; a grant for what it does not have is dead."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Asked)
+        self.blobs: dict[str, bytes] = {}
+        self.put: list[bytes] = []
+
+    def grant(self, method: Literal["GET", "PUT"], key: str) -> Grant:
+        return Grant(method, key, f"http://127.0.0.1:{self.server_port}/{key}", 1 << 20, 3600.0)
+
+
+class _Asked(BaseHTTPRequestHandler):
+    server: Store
+
     def do_GET(self) -> None:
-        self.send_error(403)
+        blob = self.server.blobs.get(self.path[1:])
+        self.send_response(403 if blob is None else 200)
+        self.end_headers()
+        self.wfile.write(blob or b"")
+
+    def do_PUT(self) -> None:
+        taken = len(self.server.put) > 0
+        self.server.put.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(400 if self.headers["If-None-Match"] != "*" else 412 if taken else 200)
+        self.end_headers()
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
 
-@contextmanager
-def dead_store() -> Iterator[str]:
-    """A store to which every grant is dead."""
-    with HTTPServer(("127.0.0.1", 0), _Dead) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+@pytest.fixture
+def store() -> Iterator[Store]:
+    with Store() as store:
+        Thread(target=store.serve_forever, daemon=True).start()
+        yield store
+        store.shutdown()
 
 
 def ack(*ids: str, epoch: int = 5, floor: int = 0) -> Control:
@@ -268,17 +289,51 @@ def test_a_download_that_fails_is_needed_after_three_times_and_given_up_after_tw
 
 
 def test_a_new_grant_ends_the_wait_and_a_second_dead_one_is_not_said_aloud(
-    played: Played,
+    played: Played, store: Store
 ) -> None:
+    assert UPLOADED.content.pack is not None
     played.hear(UPLOADED)
     played.work()
-    assert UPLOADED.content.pack is not None
-    with dead_store() as address:
-        key, size = UPLOADED.content.pack.key, UPLOADED.content.pack.size_bytes
-        grant = Grant("GET", key, f"{address}/x", size, 3600.0)
-        played.hear(Control(DEVICE, "grant", (SECOND,), epoch=5), grant)
-        assert ([SECOND], None) == (played.now["queued"], played.now.get("need"))
-        played.work()
+    played.hear(
+        Control(DEVICE, "grant", (SECOND,), epoch=5), store.grant("GET", UPLOADED.content.pack.key)
+    )
+    assert ([SECOND], None) == (played.now["queued"], played.now.get("need"))
+    played.work()
 
     assert [SECOND] == played.now["need"]
     assert 1 == len([beat for beat in played.beats if beat["state"] == "need"])
+
+
+def test_a_pack_goes_up_before_its_reply_and_goes_up_again_when_the_command_comes_again(
+    played: Played, store: Store
+) -> None:
+    weights = make.npy("<f4", (20_000,), bytes(80_000))
+    packing = make.packing_of(("arrays", {"w": ("float32", (20_000,), weights)}))
+    blob = b"".join(packing.chunks())
+    large = replace(FIT, content=finish(packing, blob_ref(blob)))
+    store.blobs[blob_ref(blob).key] = blob
+    played.hear(large, store.grant("GET", blob_ref(blob).key))
+    played.work()
+    assert ([FIRST], [FIRST], []) == (played.now["queued"], played.now["need"], played.replies)
+
+    put = store.grant("PUT", large.reply_key)
+    played.hear(Control(DEVICE, "grant", (FIRST,), epoch=5), put)
+    played.work()
+    played.hear(large, put)
+    assert [FIRST] == played.now["queued"]
+    played.work()
+    first, again = played.replies
+
+    assert first == again
+    assert [first.content.pack] * 2 == [blob_ref(pack) for pack in store.put]
+    assert [FIRST] == played.worked
+
+
+def test_a_doubled_command_that_ends_later_is_waited_for_longer(played: Played) -> None:
+    played.hear(replace(FIT, ttl_s=10))
+    played.wait(5)
+    played.hear(replace(FIT, ttl_s=10))
+    played.wait(9)
+    played.work()
+
+    assert [FIRST] == played.worked

@@ -203,3 +203,73 @@ def test_an_array_that_a_refusal_spoils_is_read_while_it_is_whole(minimal: Minim
     item = [*ONE_NUMBER, len(whole) + 4]
 
     assert b64encode(whole + two).decode() == minimal("plus_one", data=whole + one, item=item)
+
+
+def item(kind: str, value: object, *more: object) -> bytes:
+    record = {"kind": "configs", "items": [["v", kind, value, *more]]}
+    return json.dumps({"records": [["r", record]]}).encode()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        item("float", "0x1.0000000000000p+1024"),
+        item("float", "0x1.0000000000000p-1023"),
+        item("float", "0x1.0000000000000p-0"),
+        item("float", "0x0.0000000000000p-1022"),
+        item("float", "-nan"),
+        item("int", str(1 << 256)),
+        item("int", "1", "2"),
+        item("constructor", "1"),
+        item("str", 1.5),
+        item("bytess", ["AA==", "AA=A"]),
+        b'{"records":[["r",null,null]]}',
+        b'{"records":[],"constructor":1}',
+        b'{"records":[],"__proto__":1}',
+    ],
+    ids=bytes.decode,
+)
+def test_a_content_that_no_vector_shows_is_wrong_too(minimal: Minimal, said: bytes) -> None:
+    try:
+        right = minimal("content", data=said)["right"]
+    except Refused:
+        right = False
+
+    assert not right
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(b'{"a":"\xff"}', b'{"a":"\xed\xa0\xbd"}', b'{"a":1,"\\u0061":2}', b"{1:2}", b'{"a":01}'),
+        *(b'["a" 1]', b"[1,]", b'["\\ud83d"]', b'"12', b'{"\\ud83d":1}', b"-1e999", b"[1\xc2\xa0]"),
+        *(
+            b"\x0b1",
+            b"+1",
+            b"123456789012345678901",
+            b'"\t"',
+            b'"\\x"',
+            b"",
+            b'{"a":{"b":1,"b":1}}',
+        ),
+    ],
+    ids=repr,
+)
+def test_json_that_no_vector_shows_is_refused_too(minimal: Minimal, said: bytes) -> None:
+    with pytest.raises(Refused):
+        minimal("loads", data=said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(
+            b'{"toJSON":1,"__proto__":{"a":1},"constructor":null}',
+            b'[-0.0,1e5,0.5,-12,true,"\\u0000/"]',
+        ),
+        *(b' [ 12345678901234567890 , "\\ud83d\\ude00", {} , [ ] ] ', b"9007199254740993"),
+    ],
+    ids=repr,
+)
+def test_json_is_written_as_it_was_read(minimal: Minimal, said: bytes) -> None:
+    assert json.loads(said) == minimal("loads", data=said)
