@@ -3,6 +3,7 @@
     python3 tools/bootstrap.py demo      ten watches learn together
     python3 tools/bootstrap.py test      every test, but for the two that follow
     python3 tools/bootstrap.py test-conformance   Flower's features, each compared with Flower
+    python3 tools/bootstrap.py test-browser   the page, in Chromium
     python3 tools/bootstrap.py test-heavy   tests that need much disk or many packages
     python3 tools/bootstrap.py check     format, lint, types, the house's floors
     python3 tools/bootstrap.py nightly   the long runs
@@ -23,6 +24,7 @@ VENV = ROOT / ".venv"
 BIN = VENV / "bin"
 LOCK = ROOT / "requirements.lock"
 HEAVY_LOCK = ROOT / "requirements-heavy.lock"
+BROWSER_LOCK = ROOT / "requirements-browser.lock"
 STAMP = VENV / "made-from"
 OLDEST = (3, 11)
 PROGRAMS = {
@@ -35,6 +37,7 @@ PACKAGES = {"node": "nodejs"}
 HEAVY_PROGRAMS = dict.fromkeys(
     ("debootstrap", "umoci", "skopeo", "docker-registry"), "the tests of the container image"
 )
+BROWSER_PROGRAMS = {"chromium": "the tests of the page"}
 
 
 def main() -> int:
@@ -43,6 +46,7 @@ def main() -> int:
         "demo": demo,
         "test": test,
         "test-conformance": test_conformance,
+        "test-browser": test_browser,
         "test-heavy": test_heavy,
         "check": check,
         "nightly": nightly,
@@ -97,13 +101,13 @@ def install(uv: str) -> None:
         run([*pip, *what])
 
 
-def ensure_heavy_packages() -> None:
-    """Install what the heavy examples import, where pip finds it: uv looks in fewer places."""
-    what = ["-r", str(HEAVY_LOCK), "-c", str(LOCK)]
+def ensure_packages(lock: Path, what_for: str) -> None:
+    """Install more packages, where pip finds them: uv looks in fewer places."""
+    what = ["-r", str(lock), "-c", str(LOCK)]
     quietly = ["--quiet", "--disable-pip-version-check", "--retries", "1"]
     command = [str(BIN / "python"), "-m", "pip", "install", *quietly, *what]
     if subprocess.run(command, check=False).returncode != 0:
-        say(f"SKIPPED: tests of examples with packages of {HEAVY_LOCK.name} (not installed)")
+        say(f"SKIPPED: {what_for}: packages of {lock.name} are not installed")
 
 
 def ensure_programs(programs: dict[str, str]) -> None:
@@ -146,10 +150,17 @@ def test_conformance(arguments: list[str]) -> int:
     return call([str(BIN / "python"), "-m", "pytest", *spread, "tests/conformance", *arguments])
 
 
+def test_browser(arguments: list[str]) -> int:
+    """Look at the page in a real browser."""
+    ensure_programs(PROGRAMS | BROWSER_PROGRAMS)
+    ensure_packages(BROWSER_LOCK, "tests of the page")
+    return call([str(BIN / "python"), "-m", "pytest", *(arguments or ["tests/browser"])])
+
+
 def test_heavy(arguments: list[str]) -> int:
     """Run the tests that need more than the others: disk, packages, root."""
     ensure_programs(PROGRAMS | HEAVY_PROGRAMS)
-    ensure_heavy_packages()
+    ensure_packages(HEAVY_LOCK, "tests of the heavy examples")
     return call([str(BIN / "python"), "-m", "pytest", *(arguments or ["tests/heavy"])])
 
 

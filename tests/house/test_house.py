@@ -117,7 +117,7 @@ def test_no_file_of_the_house_is_long_and_no_room_is_a_drawer() -> None:
     assert [] == [f.name for f in files if len(f.read_text().splitlines()) > 560]
 
 
-LOCKS = [ROOT / "requirements.lock", ROOT / "requirements-heavy.lock"]
+LOCKS = sorted(ROOT.glob("requirements*.lock"))
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)

@@ -11,7 +11,7 @@ export function why(run, now) {
   if (run.state !== "open") return `${run.state === "done" ? "Done" : "Failed"}${run.reason ? `: ${run.reason}` : ""}`;
   if (!phase) return "Between two phases: the app itself is at work.";
   const answered = phase.ok + phase.failed;
-  const said = [`${phase.round ? `Round ${phase.round}, ` : ""}${phase.type}, open for ${span(now - phase.opened_at)}: ${answered} of ${plural(phase.devices, "device")} answered.`];
+  const said = [`${phase.round ? `Round ${phase.round}, ` : ""}${phase.type}, open for ${span(now - phase.opened_at)}: ${answered.toLocaleString("en")} of ${plural(phase.devices, "device")} answered.`];
   if (phase.waiting_for.length) said.push(`Waits for ${waited(phase, now)}.`);
   return [...said, `${ending(phase, now)}.`].join(" ");
 }
@@ -66,9 +66,10 @@ export function open(main, page, chosen) {
   const parts = Object.fromEntries(["head", "numbers", "charts", "answers", "news", "lanes", "costs", "unfit"].map((name) => [name, h("div", { id: name })]));
   const select = h("select", { id: "phase", onchange: () => follow() });
   const body = h("div", {});
-  const why_ = h("p", { class: "why", "aria-live": "polite" });
+  const why_ = h("p", { class: "why" }); // it changes each second: what is new is told by the news below
   parts.lanes.append(h("section", { class: "card" }, h("div", { class: "top" }, h("h2", {}, "Who did what, and when"), h("label", { class: "inline" }, "Phase", select)), body));
   parts.charts.className = "two";
+  parts.news.setAttribute("aria-live", "polite");
   show(main, parts.head, parts.numbers, parts.charts, h("div", { class: "two" }, parts.answers, parts.news), parts.lanes, parts.unfit, parts.costs);
   let run = null;
   let asked = "";
