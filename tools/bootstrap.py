@@ -7,6 +7,7 @@
     python3 tools/bootstrap.py test-heavy   tests that need much disk or many packages
     python3 tools/bootstrap.py check     format, lint, types, the house's floors
     python3 tools/bootstrap.py nightly   the long runs
+    python3 tools/bootstrap.py compare   one app over one bad link, on Flower's SuperLink and here
 
 A second call starts at once: the environment is made anew only when what it is made from changed.
 """
@@ -26,6 +27,7 @@ LOCK = ROOT / "requirements.lock"
 HEAVY_LOCK = ROOT / "requirements-heavy.lock"
 BROWSER_LOCK = ROOT / "requirements-browser.lock"
 STAMP = VENV / "made-from"
+MODULES = os.pathsep.join(str(ROOT / folder) for folder in ("tests", "bench"))
 OLDEST = (3, 11)
 PROGRAMS = {
     "mosquitto": "every test with the Mosquitto broker",
@@ -50,6 +52,7 @@ def main() -> int:
         "test-heavy": test_heavy,
         "check": check,
         "nightly": nightly,
+        "compare": compare,
     }
     if len(sys.argv) < 2 or sys.argv[1] not in commands:  # noqa: PLR2004 - the program and a word
         sys.stderr.write(__doc__ or "")
@@ -202,6 +205,12 @@ def nightly(arguments: list[str]) -> int:
     return int(failed)
 
 
+def compare(arguments: list[str]) -> int:
+    """Run one app over one bad link, on Flower's SuperLink and SuperNodes and on windflower."""
+    ensure_programs({"mosquitto": "the comparison"})
+    return call([str(BIN / "python"), "-m", "compare", *arguments], tests=True)
+
+
 def call(command: list[str], *, quiet: bool = False, tests: bool = False) -> int:
     """Run a command in the tree; show what a quiet one said only if it failed."""
     environment = {
@@ -210,7 +219,7 @@ def call(command: list[str], *, quiet: bool = False, tests: bool = False) -> int
         "PATH": os.pathsep.join([str(BIN), os.environ.get("PATH", ""), "/usr/sbin"]),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
-        **({"PYTHONPATH": str(ROOT / "tests")} if tests else {}),
+        **({"PYTHONPATH": MODULES} if tests else {}),
     }
     done = subprocess.run(
         command, check=False, cwd=ROOT, env=environment, capture_output=quiet, text=True

@@ -12,6 +12,7 @@ import itertools
 import os
 import selectors
 import shutil
+import signal
 import struct
 import subprocess
 import threading
@@ -79,6 +80,15 @@ class Namespace:
             os.close(inside)
             os.close(before)
 
+    def end_all(self) -> None:
+        """Kill whatever still runs in it, whoever started it."""
+        listing = subprocess.run(
+            ["ip", "netns", "pids", self._name], check=True, capture_output=True, text=True
+        )
+        for pid in map(int, listing.stdout.split()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
 
 def _set_namespace(file: int) -> None:
     if _LIBC.setns(file, _CLONE_NEWNET) != 0:
@@ -108,6 +118,7 @@ class Tunnel:
         self._files = files
         self._lines = lines
         self._lock = threading.Lock()
+        self._sent_bytes = 0
         self._stop, self._stopper = os.pipe()
         self._thread = threading.Thread(target=self._run, name="tunnel", daemon=True)
 
@@ -122,6 +133,12 @@ class Tunnel:
         """How many packets were sent until now."""
         with self._lock:
             return sum(line.packets for line in self._lines)
+
+    @property
+    def sent_bytes(self) -> int:
+        """How many bytes of IP were sent until now, those included that got lost."""
+        with self._lock:
+            return self._sent_bytes
 
     def set(self, link: Link) -> None:
         """Change the link in both directions."""
@@ -164,12 +181,13 @@ class Tunnel:
                         return
                     side = self._files.index(key.fd)
                     for packet in _waiting(key.fd):
-                        for due in self._arrivals(side):
+                        for due in self._arrivals(side, len(packet)):
                             entry = (due, next(numbers), self._files[1 - side], packet)
                             heapq.heappush(under_way, entry)
 
-    def _arrivals(self, side: int) -> list[float]:
+    def _arrivals(self, side: int, size_bytes: int) -> list[float]:
         with self._lock:
+            self._sent_bytes += size_bytes
             return self._lines[side].arrivals(time.monotonic())
 
 

@@ -1,0 +1,1 @@
+"""Averages a model while it counts who trained for nothing."""
