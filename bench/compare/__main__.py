@@ -1,6 +1,6 @@
 """One Flower app through one bad link, on Flower's SuperLink and SuperNodes and on windflower.
 
-python -m compare                                   all systems, ten rounds; about 15 minutes
+python -m compare                                   three systems, ten rounds; about 15 minutes
 python -m compare --systems windflower --rounds 4   only one of them
 python -m compare --without crash                   leave an incident out: cut, kill, crash
 
@@ -34,7 +34,8 @@ from compare.superlink import SuperLink
 from compare.system import System
 from compare.table import table
 
-SYSTEMS = ("flower", "flower-checkpoints", "windflower")
+SYSTEMS = ("flower", "flower-checkpoints", "windflower", "windflower-strict")
+USUAL = SYSTEMS[:3]
 
 
 def main() -> int:
@@ -75,8 +76,8 @@ def compare(
 
 def system(name: str, made: Place) -> System:
     """Return the system of a name, with its coordinator started."""
-    if name == "windflower":
-        return Fleet(made)
+    if name.startswith("windflower"):
+        return Fleet(made, is_strict=name == "windflower-strict")
     return SuperLink(made, has_checkpoints=name == "flower-checkpoints")
 
 
@@ -104,8 +105,20 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--systems", type=words(SYSTEMS), default=list(SYSTEMS), metavar="A,B")
-    parser.add_argument("--without", type=words(tuple(Incident)), default=[], metavar="A,B")
+    parser.add_argument(
+        "--systems",
+        type=words(SYSTEMS),
+        default=list(USUAL),
+        metavar="A,B",
+        help=f"of {', '.join(SYSTEMS)}",
+    )
+    parser.add_argument(
+        "--without",
+        type=words(tuple(Incident)),
+        default=[],
+        metavar="A,B",
+        help=f"of {', '.join(Incident)}",
+    )
     parser.add_argument("--devices", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=1.0, help="of a training")

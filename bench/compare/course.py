@@ -83,10 +83,10 @@ def run_course(system: System, place: Place, course: Course, say: Say) -> Outcom
     outcome = Outcome(system.name)
     say("starts")
     system.start()
-    before = place.link.sent_bytes
-    say(f"is idle for {course.idle_s:g} s")
-    time.sleep(course.idle_s)
     if course.idle_s:
+        say(f"is idle for {course.idle_s:g} s")
+        before = place.link.sent_bytes
+        time.sleep(course.idle_s)
         each = (place.link.sent_bytes - before) / place.work.devices
         outcome.idle_bytes = each * 60 / course.idle_s
     outcome.idle_mb = outcome.peak_mb = memory_mb(system.devices[0])
@@ -111,7 +111,7 @@ def _watch(system: System, place: Place, course: Course, outcome: Outcome, say: 
         outcome.peak_mb = max(outcome.peak_mb, memory_mb(system.devices[0]))
         if account != outcome.account:
             if account.finished != outcome.account.finished:
-                say(f"{now - begun:.0f} s: round {account.finished} is finished")
+                say(f"{now - begun:.0f} s: finished rounds: {account.finished}")
             outcome.account, moved = account, now
         for incident, (since, finished) in list(behind.items()):
             if account.finished > finished:

@@ -18,13 +18,15 @@ class Fleet:
 
     Args:
         place: where it runs.
+        is_strict: whether a round waits for devices that are offline.
     """
 
-    def __init__(self, place: Place) -> None:
-        self.name = "windflower"
+    def __init__(self, place: Place, *, is_strict: bool) -> None:
+        self.name = "windflower, strict" if is_strict else "windflower"
         self.runs = 0
         self.devices: list[int] = []
         self._place = place
+        self._is_strict = is_strict
         self._state = place.programs.folder / "state"
         self._started = 0
         self._start_broker()
@@ -45,7 +47,7 @@ class Fleet:
         """Start the run."""
         self._run = self._near(
             *("run", str(APP), "--state", str(self._state), "--format", "json"),
-            *("-c", self._place.run_config({})),
+            *("-c", self._place.run_config({}), "--strict" if self._is_strict else "--no-strict"),
         )
         self.runs += 1
 

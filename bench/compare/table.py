@@ -25,8 +25,7 @@ def table(outcomes: Sequence[Outcome], work: Work, course: Course) -> str:
             f"s to the next round when {BEFELL[incident]}": [_back(o, incident) for o in outcomes]
             for incident in course.incidents
         },
-        "bytes of an idle device in a minute": [f"{o.idle_bytes:.0f}" for o in outcomes],
-        "MB of memory of an idle device": [f"{o.idle_mb:.0f}" for o in outcomes],
+        **(_idle(outcomes) if course.idle_s else {}),
         "MB of memory of a device at most": [f"{o.peak_mb:.0f}" for o in outcomes],
     }
     lines = [["", *(o.system for o in outcomes)], *([what, *cells] for what, cells in rows.items())]
@@ -35,6 +34,13 @@ def table(outcomes: Sequence[Outcome], work: Work, course: Course) -> str:
         "  ".join([what.ljust(first), *(c.rjust(w) for c, w in zip(cells, others, strict=True))])
         for what, *cells in lines
     )
+
+
+def _idle(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
+    return {
+        "bytes of an idle device in a minute": [f"{o.idle_bytes:.0f}" for o in outcomes],
+        "MB of memory of an idle device": [f"{o.idle_mb:.0f}" for o in outcomes],
+    }
 
 
 def _seconds(outcome: Outcome) -> str:

@@ -35,7 +35,7 @@ FOREIGN: Final = frozenset(
         *("aws", "docker", "pip", "pytest"),
         *("cat", "export", "kill", "mkdir", "sleep"),
         *("install", "journalctl", "systemctl", "useradd"),
-        *("flower-superlink", "flower-supernode", "flwr"),
+        *("flower-superexec", "flower-superlink", "flower-supernode", "flwr"),
         "openssl",  # run in tests/e2e/test_site.py
         "ruff",
     }
