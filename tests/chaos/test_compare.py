@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compare.__main__ import parse
+from compare.__main__ import main, parse
 from compare.account import Account, read_account
 from compare.course import Course, Incident, Outcome
 from compare.place import Work
@@ -90,6 +90,16 @@ def test_a_word_that_is_no_incident_is_refused(capsys: pytest.CaptureFixture[str
         parse(["--without", "cut,flood"])
 
     assert "not among cut, kill, crash: flood" in capsys.readouterr().err
+
+
+def test_without_root_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sys, "argv", ["compare"])
+
+    assert 1 == main()
+    assert "no comparison here: a tunnel needs root\n" == capsys.readouterr().err
 
 
 @pytest.mark.slow
