@@ -19,8 +19,7 @@ export function loads(data, most = 131072, depth = -1) {
   const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(data.subarray(0, most + 1));
   const marked = text.replace(TOKEN, x => {
     const isWhole = /^-?(0|[1-9]\d*)$/.test(x), isHalf = x[0] === '"' && /\p{Surrogate}/u.test(JSON.parse(x));
-    need((depth += "[{".includes(x) - "]}".includes(x)) <= 16, "nested too deep");
-    need(!isHalf && (x.length <= 20 || !isWhole), "half a surrogate pair, or too many digits");
+    need((depth += "[{".includes(x) - "]}".includes(x)) <= 16 && !isHalf && (x.length <= 20 || !isWhole), "wrong JSON");
     return isWhole ? `"\ud800${x}"` : x; });
   const value = JSON.parse(marked, (key, x) => {
     need(key[0] !== "\ud800" && x !== Infinity && x !== -Infinity, "a number as a key, or beyond binary64");
@@ -152,7 +151,8 @@ export function makeDevice(client, file, interval_s = 60, key = null, world = {}
     let error, code = 3n, records = [], data = isAway && !isLate ? await transfer("GET", GET) : bytesOf(inline ?? "");
     if (str(data) || (isAway && !isLate && !fits(data, pack))) return str(data) ? data : "later";
     try { need(!isLate, "too late, or its pack could not be had"), me.log(`works on ${c.id} ${c.method}`);
-      data = pack ? unpack(data) : [], code = 2n, records = work(c, data); }
+      const given = pack ? unpack(data) : [], names = c.content.records.filter(x => x[1] === null).map(x => x[0]);
+      need(dumps(given.map(x => x[0])) === dumps(names), "another pack"), code = 2n, records = work(c, given); }
     catch (why) { error = { code, reason: why.stack.slice(0, 2000).replace(/\p{Surrogate}/gu, "?") }; }
     return answerTo(c, me.now() - begun, records, error); };
   me.step = async () => {  // fetches for, works on or uploads for one command; false where none can go on
@@ -193,8 +193,8 @@ function connect(host, port, me, wait_s = 1) {  // [2] as much of MQTT 5 as a de
     clearInterval(pulse), setTimeout(connect, wait_s * 1000, host, port, me, Math.min(30, 2 * wait_s)); });
   me.leave = (why, code) => { me.log(why), send(0xe0), setTimeout(process.exit, 200, code); }; }
 
-if (import.meta.url.endsWith(encodeURI(fs.realpathSync(process.argv[1])))) {
+if (import.meta.url.endsWith(encodeURI(fs.realpathSync(process.argv[1] ?? "/")))) {
   const [host, port, client, file, interval_s = 60, key] = process.argv.slice(2);
-  const me = makeDevice(client, file, Number(interval_s), key);
+  const me = makeDevice(client, file, Number(interval_s), key); process.umask(0o77);  // its file holds grants
   for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => me.leave("ends", 0));
   for (connect(host, port, me); ;) await new Promise(async wake => setTimeout(wake, await me.step() ? 0 : 50)); }

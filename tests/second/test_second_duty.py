@@ -337,3 +337,14 @@ def test_a_doubled_command_that_ends_later_is_waited_for_longer(played: Played) 
     played.work()
 
     assert [FIRST] == played.worked
+
+
+def test_a_pack_with_other_records_than_were_named_is_answered_with_error_3(
+    played: Played,
+) -> None:
+    played.hear(replace(FIT, content=replace(FIT.content, records=(("other", None),))))
+    played.work()
+    (reply,) = played.replies
+
+    assert reply.failure is not None
+    assert 3 == reply.failure.code
