@@ -9,14 +9,14 @@ import secrets
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from windflower import __version__
-from windflower.adapters.aws.costs import Prices, traffic_bill
+from windflower.adapters.aws.costs import traffic_price
 from windflower.adapters.local.access import Access
 from windflower.adapters.local.blob_endpoint import blob_endpoint
 from windflower.adapters.local.blob_folder import BlobFolder
@@ -39,7 +39,6 @@ from windflower.gateway.housekeeping import Housekeeping
 from windflower.gateway.line import SocketLine
 from windflower.gateway.line_server import LineServer
 from windflower.gateway.models import Models
-from windflower.observe.board import Price
 from windflower.observe.endpoint import LOOPBACK, Looking
 from windflower.observe.hooks import Hooks
 from windflower.ports import Blobs, Commands, Intake, Journal
@@ -282,7 +281,7 @@ async def _gateway(
         clock.now,
         version=__version__,
         token=settings.page_token,
-        price=_price(),
+        price=traffic_price(),
     )
     looking.board.replay(latest_events(state.events))
     feed = Feed(events, *looking.sinks)
@@ -325,16 +324,6 @@ async def _gateway(
         await server.stop()
         await fleet.stop()
         events.close()
-
-
-def _price() -> Price:
-    """Return what traffic costs at AWS's list prices, wherever the fleet is."""
-    prices = Prices.load()
-
-    def dollars(traffic: Mapping[str, int], seconds: float) -> float:
-        return sum(prices.of(traffic_bill(traffic, seconds=seconds)).values())
-
-    return dollars
 
 
 def _helping(settings: Settings, world: _World, feed: Feed) -> list[asyncio.Task[None]]:

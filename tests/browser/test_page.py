@@ -11,6 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser.conftest import Watched, Watcher, photograph
 from playwright.sync_api import expect
+from processes import Programs
 
 from windflower.adapters.local.http_server import HttpServer
 from windflower.core.roster import Presence
@@ -206,3 +207,25 @@ def test_elsewhere_a_token_opens_the_page_and_is_shown_nowhere(watcher: Watcher)
         assert f"{url}/" == page.url
         assert "" == page.evaluate("document.cookie")
         page.close()
+
+
+def test_a_report_is_a_page_that_needs_nobody(
+    watched: Watched, watcher: Watcher, programs: Programs, tmp_path: Path
+) -> None:
+    written = programs.windflower(
+        *("report", watched.runs[0], "--state", str(watched.state), "--out", str(tmp_path)),
+        *("--format", "json"),
+        name="report",
+    )
+    assert 0 == written.wait(), written.err
+    page = watcher.open(Path(written.last["html"]).as_uri())
+    expect(page.locator("h1")).to_have_text("averaging")
+    expect(page.locator("main")).to_contain_text("told to fail")
+    page.wait_for_function(DRAWN)
+    page.locator("details", has_text="round 1, train").locator("summary").click()
+    expect(page.locator("details[open] .lane").first).to_be_visible()
+    photograph(page, "report")
+    watcher.hosts.discard("None")  # a file has no host
+
+    assert [] == Axe().run(page).response["violations"]
+    assert "told to fail" in Path(written.last["csv"]).read_text()

@@ -388,14 +388,28 @@ def logs(
 
 
 @runs_app.command("show")
-@app.command()
-def report(
+def show_run(
     run: RunArgument, state: StateOption = None, output: FormatOption = Format.DEFAULT
 ) -> None:
     """Show what a run asked, who answered, and what it came to; no gateway is needed."""
-    from windflower.cli.runs import show_report  # noqa: PLC0415
+    from windflower.cli import runs  # noqa: PLC0415
 
-    _finish(show_report(_state(state), run, is_json=output is Format.JSON), output)
+    _finish(runs.show_run(_state(state), run, is_json=output is Format.JSON), output)
+
+
+@app.command()
+def report(
+    run: RunArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder of the two files (the run's own).")
+    ] = None,
+    state: StateOption = None,
+    output: FormatOption = Format.DEFAULT,
+) -> None:
+    """Write what a run came to as one HTML file and one CSV; no gateway is needed."""
+    from windflower.cli.runs import write_report  # noqa: PLC0415
+
+    _finish(write_report(_state(state), run, out, is_json=output is Format.JSON), output)
 
 
 @runs_app.command("stop")

@@ -1,4 +1,4 @@
-"""`windflower runs`, `report` and `verify`: what the journal holds of runs, gateway or not."""
+"""`windflower runs`, `report`, `verify`: what the journal holds of runs, gateway or not."""
 
 import asyncio
 import json
@@ -10,10 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from windflower.adapters.aws.costs import traffic_price
+from windflower.adapters.local.event_file import LARGE_BYTES, latest_events
 from windflower.adapters.local.journal import SqliteJournal, read_journal
 from windflower.cli.run import say
 from windflower.core.ledger import RunRecord, Settlement
 from windflower.errors import ConfigError
+from windflower.observe.report import gather, to_csv, to_html
 from windflower.pipeline.gateways import gateway_for
 from windflower.pipeline.verification import recorded_run, recorded_runs, verify
 
@@ -26,7 +29,7 @@ async def show_runs(state: Path, *, is_json: bool) -> dict[str, Any]:
     return {"success": True, "runs": [_fields(run) for run in runs]}
 
 
-async def show_report(state: Path, run: str, *, is_json: bool) -> dict[str, Any]:
+async def show_run(state: Path, run: str, *, is_json: bool) -> dict[str, Any]:
     """Show what a run asked, who answered, and what it came to."""
     record = await recorded_run(state, run)
     journal = read_journal(state / "journal.db")
@@ -34,7 +37,7 @@ async def show_report(state: Path, run: str, *, is_json: bool) -> dict[str, Any]
     await journal.close()
     measured = list(_measured(state / "events.jsonl", record.run))
     if not is_json:
-        sys.stdout.write("\n".join(_report(record, phases, devices, measured)) + "\n")
+        sys.stdout.write("\n".join(_told(record, phases, devices, measured)) + "\n")
     return {
         "success": True,
         **_fields(record),
@@ -42,6 +45,53 @@ async def show_report(state: Path, run: str, *, is_json: bool) -> dict[str, Any]
         "by-device": devices,
         "measured": measured,
     }
+
+
+async def write_report(
+    state: Path, run: str, folder: Path | None, *, is_json: bool
+) -> dict[str, Any]:
+    """Show a run, and write its report: one HTML file, and one table.
+
+    Args:
+        state: the gateway's state folder.
+        run: which run.
+        folder: where the two files go; None is the run's own folder.
+        is_json: whether nothing is to be said for people.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    shown = await show_run(state, run, is_json=is_json)
+    record = await recorded_run(state, run)
+    told = gather(_head(record), _events(state / "events.jsonl"), traffic_price())
+    into = folder or state / "runs" / record.run
+    into.mkdir(parents=True, exist_ok=True)
+    html, table = (into / f"windflower-{record.run}.{kind}" for kind in ("html", "csv"))
+    html.write_text(to_html(told))
+    table.write_text(to_csv(told))
+    if not is_json:
+        sys.stdout.write(f"\n{html}\n{table}\n")
+    return {**shown, "html": str(html), "csv": str(table)}
+
+
+def _head(run: RunRecord) -> dict[str, Any]:
+    """Return what a report says of a run before anything else."""
+    policy = {name: value for name, value in asdict(run.policy).items() if value}
+    return {
+        "run": run.run,
+        "app": run.app,
+        "state": run.state,
+        "began": _moment(run.created_at),
+        "ended": _moment(run.ended_at) if run.ended_at else "not yet",
+        "why": str(run.result.get("reason", "")) or "it goes on",
+        "seed": "secret" if run.is_private else str(run.seed),
+        "waits for": ", ".join(f"{k} {v}" for k, v in policy.items()) or "all",
+        "model": str(run.result.get("model-hash", "none")),
+    }
+
+
+def _moment(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 async def end_run(state: Path, run: str, *, is_json: bool) -> dict[str, Any]:
@@ -148,6 +198,12 @@ def _measured(events: Path, run: str) -> Iterable[dict[str, Any]]:
             yield {key: line[key] for key in ("round", "stage", "metrics")}
 
 
+def _events(events: Path) -> Iterable[dict[str, Any]]:
+    """Return all events that are kept, those that were set aside first."""
+    for file in (events.with_name(f"{events.name}.old"), events):
+        yield from latest_events(file, at_most_bytes=LARGE_BYTES)
+
+
 def _lines(events: Path, kind: str) -> Iterable[dict[str, Any]]:
     """Return the events of a kind, those that were set aside first."""
     for file in (events.with_name(f"{events.name}.old"), events):
@@ -156,7 +212,7 @@ def _lines(events: Path, kind: str) -> Iterable[dict[str, Any]]:
                 yield from (json.loads(text) for text in lines if f'"{kind}"' in text)
 
 
-def _report(
+def _told(
     run: RunRecord,
     phases: list[dict[str, Any]],
     devices: dict[str, dict[str, int]],

@@ -112,17 +112,20 @@ class Board:
     Args:
         price: what traffic costs.
         exchanges: of how many exchanges it is kept what a device was at.
+        news: how much of what happened is told.
 
     Attributes:
         seq: grows with every event that changes something.
     """
 
-    def __init__(self, price: Price | None = None, *, exchanges: int = EXCHANGES) -> None:
+    def __init__(
+        self, price: Price | None = None, *, exchanges: int = EXCHANGES, news: int = NEWS
+    ) -> None:
         self.seq = 0
         self._price = price
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._timelines = Timelines(exchanges)
-        self._news: deque[Line] = deque(maxlen=NEWS)
+        self._news: deque[Line] = deque(maxlen=news)
         self._errors: OrderedDict[str, Line] = OrderedDict()
         self._broker = ""
         self._broker_problem: str | None = None
@@ -221,6 +224,12 @@ class Board:
             "unfit": found.unfit,
             "timelines": self._timelines.phases_of(run),
         }
+
+    @staticmethod
+    def unknown(run: str) -> Line:
+        """Return a run of which nothing is known but its id."""
+        empty: Line = {"phases": [], "measured": [], "unfit": {}, "timelines": []}
+        return {**_row(Run(run, "", 0.0)), **empty}
 
     def timeline(self, run: str, phase: int, now: float) -> Line | None:
         """Return what each device of a phase did, those that took longest first."""

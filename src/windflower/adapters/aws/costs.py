@@ -7,7 +7,7 @@ DynamoDB writes in units of 1 KB, consistent reads of 4 KB; data into AWS is fre
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
@@ -110,6 +110,16 @@ def traffic_bill(traffic: Mapping[str, int], *, seconds: float) -> Bill:
         "vcpu_hour": hours * TASK_VCPUS,
         "memory_gb_hour": hours * TASK_MEMORY_GB,
     }
+
+
+def traffic_price() -> Callable[[Mapping[str, int], float], float]:
+    """Return what tells the dollars of traffic in so many seconds, at the list that came along."""
+    prices = Prices.load()
+
+    def dollars(traffic: Mapping[str, int], seconds: float) -> float:
+        return sum(prices.of(traffic_bill(traffic, seconds=seconds)).values())
+
+    return dollars
 
 
 def idle_day_bill(devices: int, *, interval_s: float) -> Bill:

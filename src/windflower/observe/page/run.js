@@ -82,7 +82,7 @@ function lane(exchange, start, end) {
   const again = exchange.sendings > 1 ? `, sent ${exchange.sendings} times` : "";
   const outcome = exchange.outcome ?? (exchange.stage === "answered" ? "answered" : exchange.stage ? "working" : "open");
   return h("div", { class: "lane", title: exchange.reason?.split("\n")[0] },
-    h("a", { href: `#/devices/${encodeURIComponent(exchange.device)}` }, exchange.device), track,
+    document.getElementById("report") ? h("span", {}, exchange.device) : h("a", { href: `#/devices/${encodeURIComponent(exchange.device)}` }, exchange.device), track,
     h("span", {}, state(outcome === "open" ? "offline" : outcome, exchange.outcome ? undefined : exchange.stage ?? "sent"), h("span", { class: "quiet number" }, ` ${span(took)}${again}`)));
 }
 

@@ -1,0 +1,81 @@
+"""A report is one file that needs nothing else, and a table with the same facts."""
+
+import csv
+import io
+import json
+import re
+from typing import Any
+
+from windflower.observe.report import gather, to_csv, to_html
+
+RUN = {"run": "1-a"}
+HEAD = {"run": "1-a", "app": "w", "state": "done"}
+TRAFFIC = dict.fromkeys(("commands", "controls", "replies", "heartbeats", "sent_bytes"), 1)
+
+
+def exchange(event: str, device: str, at: float, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    asked = {"device": device, "command": f"c-{device}", "method": "fit"}
+    return {"event": event, "at": at, **RUN, **asked, **more}
+
+
+EVENTS: list[dict[str, Any]] = [
+    {"event": "run-started", "at": 1.0, **RUN, "app": "w"},
+    {"event": "run-started", "at": 1.5, "run": "2-b", "app": "another"},
+    {"event": "phase-opened", "at": 2.0, **RUN, "phase": 1, "type": "train", "devices": 2},
+    exchange("command-sent", "d0", 2.0, again=False),
+    exchange("command-sent", "d1", 2.0, again=False),
+    exchange("reply-accepted", "d0", 4.0, worked_s=1.5),
+    exchange("reply-failed", "d1", 5.0, reason="it said </script><b>'no',\nand \"why\""),
+    {"event": "phase-closed", "at": 5.0, **RUN, "phase": 1, "type": "train", "ok": 1, "failed": 1,
+     "late": 0, "traffic": TRAFFIC},
+    {"event": "round-measured", "at": 5.5, **RUN, "round": 1, "stage": "train",
+     "metrics": {"loss": 0.25}},
+    {"event": "run-ended", "at": 6.0, **RUN, "success": True, "reason": "r", "seconds": 5.0},
+    {"event": "device-lost", "at": 9.0, "device": "d1", "silent_s": 1.0},
+]  # fmt: skip
+
+
+def report() -> dict[str, Any]:
+    return gather(HEAD, EVENTS, lambda traffic, seconds: traffic["commands"] * seconds)
+
+
+def test_the_table_holds_each_measurement_each_phase_and_each_reply() -> None:
+    rows = list(csv.DictReader(io.StringIO(to_csv(report()))))
+
+    assert [("1", "loss", "0.25")] == [
+        (r["round"], r["name"], r["value"]) for r in rows if r["kind"] == "measurement"
+    ]
+    assert {"devices": "2", "ok": "1", "failed": "1", "dollars": "3.0"}.items() <= {
+        r["name"]: r["value"] for r in rows if r["kind"] == "phase"
+    }.items()
+    assert [("d1", "failed", "3.0"), ("d0", "ok", "2.0")] == [
+        (r["device"], r["name"], r["value"]) for r in rows if r["kind"] == "reply"
+    ]
+    assert "it said </script><b>'no',\nand \"why\"" == rows[-2]["reason"]
+
+
+def test_the_file_holds_its_data_and_no_way_out_of_it() -> None:
+    html = to_html(report())
+    held = re.findall(r'<script type="application/json" id="report">(.*?)</script>', html)
+
+    assert 1 == len(held)
+    assert "it said </script><b>'no',\nand \"why\"" in held[0].encode().decode("unicode_escape")
+    assert report()["run"]["phases"] == json.loads(held[0])["run"]["phases"]
+    assert not re.search(r'(src|href)="?(https?:)?//', html)
+    assert not re.search(r"^(import|export) ", html, re.MULTILINE)
+    assert 3 == html.count("'sha256-")
+
+
+def test_what_another_run_did_and_what_came_after_is_left_out() -> None:
+    told = report()
+
+    assert "2-b" not in json.dumps(told)
+    assert "d1 is lost" not in json.dumps(told["news"])
+
+
+def test_a_run_whose_log_is_gone_is_told_of_by_the_journal_alone() -> None:
+    told = gather(HEAD, [], lambda traffic, seconds: 0.0 * len(traffic) * seconds)
+
+    assert "w" == told["run"]["app"]
+    assert ["kind,at,round,phase,type,device,name,value,reason"] == to_csv(told).split()
+    assert "w, run 1-a" in to_html(told)
