@@ -1,5 +1,6 @@
 """Messages for tests: small, whole, and different where a test says so."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from windflower.core.identity import command_id
@@ -76,3 +77,12 @@ def reply(to: Command, *, number: int = 0) -> Reply:
 def failed(to: Command, reason: str = "it broke") -> Reply:
     """Return a reply with a failure."""
     return replace(reply(to), content=NOTHING, failure=Failure(2, reason))
+
+
+class PlainPrice:
+    """A dollar for each command and second."""
+
+    source = "a list"
+
+    def __call__(self, traffic: Mapping[str, int], seconds: float) -> float:
+        return traffic["commands"] * seconds

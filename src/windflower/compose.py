@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from windflower import __version__
-from windflower.adapters.aws.costs import traffic_price
+from windflower.adapters.aws.costs import TrafficPrice
 from windflower.adapters.local.access import Access
 from windflower.adapters.local.blob_endpoint import blob_endpoint
 from windflower.adapters.local.blob_folder import BlobFolder
@@ -281,7 +281,7 @@ async def _gateway(
         clock.now,
         version=__version__,
         token=settings.page_token,
-        price=traffic_price(),
+        price=TrafficPrice(),
     )
     looking.board.replay(latest_events(state.events))
     feed = Feed(events, *looking.sinks)

@@ -57,6 +57,8 @@ def test_the_numbers_of_a_run_are_counted(programs: Programs, apps: Path) -> Non
     assert 3 == seen["windflower_phase_devices type=train"]
     assert 2 == seen["windflower_phase_duration_seconds_count type=train"]
     assert 4 == seen["windflower_work_duration_seconds_count method=fit"]
+    assert 0 < seen["windflower_payload_bytes_total direction=sent path=message"]
+    assert 0 < seen["windflower_payload_bytes_total direction=heard path=message"]
     assert 3 == seen["windflower_device_heartbeat_age_seconds_count"]
     assert 3 == seen["windflower_devices state=online"] + seen["windflower_devices state=offline"]
     assert (

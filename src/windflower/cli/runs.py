@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from windflower.adapters.aws.costs import traffic_price
+from windflower.adapters.aws.costs import TrafficPrice
 from windflower.adapters.local.event_file import LARGE_BYTES, latest_events
 from windflower.adapters.local.journal import SqliteJournal, read_journal
 from windflower.cli.run import say
@@ -63,7 +63,7 @@ async def write_report(
     """
     shown = await show_run(state, run, is_json=is_json)
     record = await recorded_run(state, run)
-    told = gather(_head(record), _events(state / "events.jsonl"), traffic_price())
+    told = gather(_head(record), _events(state / "events.jsonl"), TrafficPrice())
     into = folder or state / "runs" / record.run
     into.mkdir(parents=True, exist_ok=True)
     html, table = (into / f"windflower-{record.run}.{kind}" for kind in ("html", "csv"))

@@ -226,6 +226,7 @@ class PhaseClosed(Event):
         failed: devices that said that they could not.
         late: devices that were not waited for any longer.
         seconds: how long it was open.
+        reason: why it closed.
         traffic: what the gateway sent and heard meanwhile, as `Traffic` counts it.
     """
 
@@ -236,6 +237,7 @@ class PhaseClosed(Event):
     failed: int
     late: int
     seconds: float
+    reason: str = ""
     traffic: dict[str, int] | None = None
 
 

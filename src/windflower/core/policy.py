@@ -27,6 +27,16 @@ class Terms:
     quorum: int | None = None
     minimum: int = 0
 
+    def why_closed(self, *, ok: int, late: int, now: float) -> str:
+        """Say what closed a phase that ended with so many replies, for people."""
+        if not late:
+            return "all answered"
+        if self.quorum is not None and ok >= self.quorum:
+            return "enough had answered well"
+        if now >= self.deadline:
+            return "its time was over"
+        return "who had not answered was offline"
+
 
 @dataclass(frozen=True, slots=True)
 class RoundPolicy:

@@ -395,6 +395,7 @@ class Desk:
                 failed=len(settlements) - ok - late,
                 late=late,
                 seconds=round(now - begun, 4),
+                reason=terms.why_closed(ok=ok, late=late, now=now),
                 traffic=self._fleet.traffic.since(before),
             )
         )

@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from windflower.core.ledger import RunRecord
 from windflower.core.roster import Presence
@@ -37,8 +37,19 @@ ERROR_CHARS: Final = 4_000
 HISTORY: Final = 50
 """So much of what a device did lately is shown."""
 
-Price = Callable[[Mapping[str, int], float], float]
-"""What traffic costs in so many seconds, in dollars."""
+
+class Price(Protocol):
+    """What traffic costs."""
+
+    @property
+    def source(self) -> str:
+        """Say whose prices these are, and of which day."""
+        ...
+
+    def __call__(self, traffic: Mapping[str, int], seconds: float) -> float:
+        """Return dollars for what passed in so many seconds."""
+        ...
+
 
 _NOT_NEWS: Final = frozenset(
     ("phase-opened", "phase-closed", "round-measured", "model-taken", "waiting-for-devices")
@@ -59,6 +70,7 @@ class Phase:
         waits_for_offline: whether a device that is lost is waited for.
         devices: how many it asked.
         closed_at: None while it is open.
+        why_closed: empty while it is open.
         ok: good replies.
         failed: devices that said that they could not.
         late: devices that had not answered when it closed.
@@ -76,6 +88,7 @@ class Phase:
     waits_for_offline: bool
     devices: int
     closed_at: float | None = None
+    why_closed: str = ""
     ok: int = 0
     failed: int = 0
     late: int = 0
@@ -223,12 +236,13 @@ class Board:
             "measured": found.measured,
             "unfit": found.unfit,
             "timelines": self._timelines.phases_of(run),
+            "prices": "" if self._price is None else self._price.source,
         }
 
     @staticmethod
     def unknown(run: str) -> Line:
         """Return a run of which nothing is known but its id."""
-        empty: Line = {"phases": [], "measured": [], "unfit": {}, "timelines": []}
+        empty: Line = {"phases": [], "measured": [], "unfit": {}, "timelines": [], "prices": ""}
         return {**_row(Run(run, "", 0.0)), **empty}
 
     def timeline(self, run: str, phase: int, now: float) -> Line | None:
@@ -331,7 +345,8 @@ class Board:
     def _phase_closed(self, line: Line) -> None:
         phase = self._phase(self._run(line), line["phase"])
         if phase is not None:
-            phase.closed_at, phase.traffic = line["at"], line.get("traffic")
+            phase.closed_at, phase.why_closed = line["at"], line.get("reason", "")
+            phase.traffic = line.get("traffic")
             phase.ok, phase.failed, phase.late = line["ok"], line["failed"], line["late"]
 
     def _measured(self, line: Line) -> None:

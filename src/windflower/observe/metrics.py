@@ -59,6 +59,9 @@ class Metrics:
         self._participants = gauge(
             "phase_devices", "Devices that the last phase asked, by type.", "type"
         )
+        self._bytes = counter(
+            "payload_bytes", "What passed while a phase was open.", "direction", "path"
+        )
         self._commands = counter("commands", "Commands that were published.", "method", "again")
         self._replies = counter("replies", "How exchanges ended.", "method", "outcome")
         self._latency = histogram(
@@ -74,7 +77,7 @@ class Metrics:
             "run-ended": self._note_end,
             "round-measured": self._note_round,
             "phase-opened": lambda e: self._participants.labels(e["type"]).set(e["devices"]),
-            "phase-closed": lambda e: self._phase_s.labels(e["type"]).observe(e["seconds"]),
+            "phase-closed": self._note_phase,
             "command-sent": lambda e: self._commands.labels(
                 e["method"], str(e["again"]).lower()
             ).inc(),
@@ -101,6 +104,11 @@ class Metrics:
         for name, value in line["metrics"].items():
             self._metric.labels(line["stage"], name).set(value)
 
+    def _note_phase(self, line: dict[str, Any]) -> None:
+        self._phase_s.labels(line["type"]).observe(line["seconds"])
+        for (direction, path), key in _BYTES.items():
+            self._bytes.labels(direction, path).inc(line.get("traffic", {}).get(key, 0))
+
     def _note_reply(self, line: dict[str, Any]) -> None:
         outcome = _OUTCOMES[line["event"]]
         self._replies.labels(line["method"], outcome).inc()
@@ -118,6 +126,14 @@ _OUTCOMES: Final = {
     "reply-failed": "failed",
     "reply-missing": "missing",
     "reply-late": "late",
+}
+
+
+_BYTES: Final = {
+    ("sent", "message"): "sent_bytes",
+    ("heard", "message"): "heard_bytes",
+    ("sent", "blob"): "download_bytes",
+    ("heard", "blob"): "upload_bytes",
 }
 
 

@@ -47,3 +47,18 @@ def test_who_asks_more_devices_than_the_app_closes_when_as_many_have_answered() 
 
     assert 3 == policy.spares(10)
     assert 10 == terms(policy).quorum
+
+
+@pytest.mark.parametrize(
+    ("ok", "late", "now", "why"),
+    [
+        (4, 0, 1.0, "all answered"),
+        (3, 1, 1.0, "enough had answered well"),
+        (2, 2, 10.0, "its time was over"),
+        (2, 2, 1.0, "who had not answered was offline"),
+    ],
+)
+def test_a_phase_says_why_it_closed(ok: int, late: int, now: float, why: str) -> None:
+    terms = Terms(10.0, waits_for_offline=False, quorum=3)
+
+    assert why == terms.why_closed(ok=ok, late=late, now=now)

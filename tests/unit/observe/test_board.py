@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from samples import RUN_RECORD
+from samples import RUN_RECORD, PlainPrice
 
 from windflower.core.roster import Presence
 from windflower.observe import board as board_module
@@ -208,7 +208,7 @@ def test_a_slow_phase_says_whose_fault_it_was(board: Board) -> None:
 
 
 def test_what_a_phase_costs_is_priced_and_work_in_vain_is_told_apart() -> None:
-    board = Board(lambda traffic, seconds: traffic["commands"] * seconds)
+    board = Board(PlainPrice())
     board.write(opened(1, 2.0, 3))
     for device in ("d0", "d1", "d2"):
         board.write(sent(device, 2.5))

@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+from samples import PlainPrice
+
 from windflower.observe.report import gather, to_csv, to_html
 
 RUN = {"run": "1-a"}
@@ -36,7 +38,7 @@ EVENTS: list[dict[str, Any]] = [
 
 
 def report() -> dict[str, Any]:
-    return gather(HEAD, EVENTS, lambda traffic, seconds: traffic["commands"] * seconds)
+    return gather(HEAD, EVENTS, PlainPrice())
 
 
 def test_the_table_holds_each_measurement_each_phase_and_each_reply() -> None:
@@ -74,7 +76,7 @@ def test_what_another_run_did_and_what_came_after_is_left_out() -> None:
 
 
 def test_a_run_whose_log_is_gone_is_told_of_by_the_journal_alone() -> None:
-    told = gather(HEAD, [], lambda traffic, seconds: 0.0 * len(traffic) * seconds)
+    told = gather(HEAD, [], PlainPrice())
 
     assert "w" == told["run"]["app"]
     assert ["kind,at,round,phase,type,device,name,value,reason"] == to_csv(told).split()

@@ -7,7 +7,7 @@ DynamoDB writes in units of 1 KB, consistent reads of 4 KB; data into AWS is fre
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
@@ -112,14 +112,20 @@ def traffic_bill(traffic: Mapping[str, int], *, seconds: float) -> Bill:
     }
 
 
-def traffic_price() -> Callable[[Mapping[str, int], float], float]:
-    """Return what tells the dollars of traffic in so many seconds, at the list that came along."""
-    prices = Prices.load()
+class TrafficPrice:
+    """What traffic costs at the list of prices that came with this release.
 
-    def dollars(traffic: Mapping[str, int], seconds: float) -> float:
-        return sum(prices.of(traffic_bill(traffic, seconds=seconds)).values())
+    Attributes:
+        source: whose prices these are, and of which day.
+    """
 
-    return dollars
+    def __init__(self) -> None:
+        self._prices = Prices.load()
+        self.source = f"AWS list prices in {self._prices.region} of {self._prices.date}"
+
+    def __call__(self, traffic: Mapping[str, int], seconds: float) -> float:
+        """Return dollars for what passed in so many seconds."""
+        return sum(self._prices.of(traffic_bill(traffic, seconds=seconds)).values())
 
 
 def idle_day_bill(devices: int, *, interval_s: float) -> Bill:

@@ -93,7 +93,7 @@ export function timeline(phase, told) {
   const end = Math.max(phase.closed_at ?? told.now, ...ends);
   const more = told.count - told.exchanges.length;
   return [
-    told.why ? h("p", { class: "why" }, told.why) : null,
+    told.why || phase.why_closed ? h("p", { class: "why" }, [told.why, phase.why_closed ? `It closed because ${phase.why_closed}` : ""].filter(Boolean).map((text) => `${text}. `)) : null,
     h("ul", { class: "legend" }, Object.entries(CLASSES).map(([name, css]) => h("li", {}, h("span", { class: `swatch ${css}` }), name))),
     h("div", {}, told.exchanges.map((exchange) => lane(exchange, start, end)),
       told.exchanges.length ? h("div", { class: "axis" }, h("span", {}, clock(start)), h("span", {}, `+ ${span(end - start)}`)) : h("p", { class: "quiet" }, "Nobody was asked.")),
@@ -116,7 +116,7 @@ export function costs(run) {
   const shown = priced.slice(-12).reverse().map((phase) => cells(`${phase.round ? `round ${phase.round}, ` : ""}${phase.type}`, [phase]));
   return h("section", { class: "card" }, h("h2", {}, "What it costs"),
     priced.length ? table(`Of ${plural(priced.length, "phase")} that ${priced.length === 1 ? "is" : "are"} over, the latest ${shown.length}`, columns, [cells("all", priced), ...shown]) : h("p", { class: "quiet" }, "No phase is over yet."),
-    h("p", { class: "quiet" }, "Everything that passed while a phase was open, heartbeats too. Requests and their bytes are uploads and downloads of what is too large for a message. Dollars: AWS list prices in us-east-1 of 24 November 2026, for what would have been metered there."));
+    h("p", { class: "quiet" }, `Everything that passed while a phase was open, heartbeats too. Requests and their bytes are uploads and downloads of what is too large for a message. Dollars: ${run.prices}, for what would have been metered there.`));
 }
 
 /** Who was asked nothing because it cannot run the app. */
