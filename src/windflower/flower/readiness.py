@@ -6,13 +6,14 @@ Nobody is asked about an app that needs nothing but what every device has.
 import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from flwr.app import RecordDict
 
 from windflower.core.events import DeviceUnfit
-from windflower.core.identity import command_id
 from windflower.core.ledger import RunRecord, Settlement
+from windflower.core.own_command import own_command
 from windflower.errors import MalformedMessage, RunFailed
 from windflower.flower.records import from_content, to_packing
 from windflower.flower.requirements import CHECK, NOTE, OBSTACLE, READINESS
@@ -83,29 +84,13 @@ class Readiness:
 
     def _command(self, device: str, content: Content) -> Command:
         run = self._record
-        return Command(
-            id=command_id(
-                run=run.run,
-                device=device,
-                message_type=CHECK,
-                group="",
-                content_digest=content.digest,
-                occurrence=1,
-            ),
-            client=device,
-            method=method_of(CHECK),
-            type=CHECK,
-            group="",
-            run=run.run,
-            number=run.number,
-            epoch=run.epoch,
-            floor=0,  # the gateway knows
+        asked = own_command(
+            *(run, device, method_of(CHECK), content),
             ttl_s=CHECK_S,
-            created_at=time.time(),
-            content=content,
-            bundle=run.bundle,
-            config=run.config,
+            at=time.time(),
+            type_=CHECK,
         )
+        return replace(asked, bundle=run.bundle, config=run.config)
 
 
 def _said(settlement: Settlement) -> tuple[str, str]:

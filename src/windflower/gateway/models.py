@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from windflower.core.events import ModelPublished, ModelTaken
-from windflower.core.identity import command_id
 from windflower.core.ledger import RunRecord, Settlement
+from windflower.core.own_command import own_command
 from windflower.core.policy import RoundPolicy, Terms
 from windflower.errors import ConfigError, RunFailed
 from windflower.gateway.desk import Desk
@@ -257,26 +257,12 @@ class Models:
 
     def _command(self, record: RunRecord, device: str) -> Command:
         content = Content((("arrays", None),), record.bundle)
-        return Command(
-            id=command_id(
-                run=record.run,
-                device=device,
-                message_type=SET,
-                group=f"{record.epoch} {record.number}",
-                content_digest=content.digest,
-                occurrence=self._sendings,
-            ),
-            client=device,
-            method=SET,
-            type=SET,
-            group="",
-            run=record.run,
-            number=record.number,
-            epoch=record.epoch,
-            floor=0,  # the gateway knows
+        return own_command(
+            *(record, device, SET, content),
             ttl_s=PATIENCE_S,
-            created_at=self._clock.now(),
-            content=content,
+            at=self._clock.now(),
+            mark=f"{record.epoch} {record.number}",
+            occurrence=self._sendings,
         )
 
     def _note(self, settlement: Settlement, digest: str) -> None:

@@ -11,8 +11,8 @@ from typing import Final
 
 from windflower.adapters.local.files import digest_of
 from windflower.adapters.local.model_shelf import write_arrays
-from windflower.core.identity import command_id
 from windflower.core.ledger import RunRecord
+from windflower.core.own_command import own_command
 from windflower.core.policy import RoundPolicy
 from windflower.errors import ConfigError, MalformedMessage, RunFailed
 from windflower.gateway.line import SocketLine
@@ -20,7 +20,7 @@ from windflower.gateway.models import holders
 from windflower.gateway.request import RunRequest
 from windflower.wire.content import blob_ref
 from windflower.wire.identifiers import check_device
-from windflower.wire.messages import NO_CONFIG, NOTHING, Command
+from windflower.wire.messages import NO_CONFIG, NOTHING
 
 GET: Final = "get_parameters"
 
@@ -112,27 +112,7 @@ async def fetch(line: SocketLine, device: str, target: Path) -> str:
 
 
 def _fetch(line: SocketLine, record: RunRecord, device: str, target: Path) -> str:
-    command = Command(
-        id=command_id(
-            run=record.run,
-            device=device,
-            message_type=GET,
-            group="",
-            content_digest=NOTHING.digest,
-            occurrence=1,
-        ),
-        client=device,
-        method=GET,
-        type=GET,
-        group="",
-        run=record.run,
-        number=record.number,
-        epoch=record.epoch,
-        floor=0,  # the gateway knows
-        ttl_s=FETCH_S,
-        created_at=time.time(),
-        content=NOTHING,
-    )
+    command = own_command(record, device, GET, NOTHING, ttl_s=FETCH_S, at=time.time())
     phase = hashlib.sha256(command.id.encode()).hexdigest()
     (settlement,) = line.ask(record.run, phase, [command], timeout_s=FETCH_S)
     reply = settlement.reply
