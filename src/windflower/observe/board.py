@@ -225,15 +225,21 @@ class Board:
             "news": list(self._news),
         }
 
-    def run(self, run: str) -> Line | None:
-        """Return a run with its phases and measurements; None where it is not known."""
+    def run(self, run: str, *, phases_from: int = 0, measured_after: float = 0.0) -> Line | None:
+        """Return a run with its phases and measurements; None where it is not known.
+
+        Args:
+            run: which run.
+            phases_from: earlier phases are left out.
+            measured_after: what was measured until then is left out, Unix seconds.
+        """
         found = self._runs.get(run)
         if found is None:
             return None
         return {
             **_row(found),
-            "phases": [self._priced(phase) for phase in found.phases],
-            "measured": found.measured,
+            "phases": [self._priced(p) for p in found.phases if p.number >= phases_from],
+            "measured": [m for m in found.measured if (m["at"] or 0.1) > measured_after],
             "unfit": found.unfit,
             "timelines": self._timelines.phases_of(run),
             "prices": "" if self._price is None else self._price.source,

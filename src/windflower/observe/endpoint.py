@@ -92,6 +92,7 @@ class Looking:
         self._roster = roster
         self._now = now
         self._token = token
+        self._shown: dict[str, Any] = {}
 
     def application(self) -> Starlette:
         """Return the application."""
@@ -202,7 +203,14 @@ class Looking:
         return JSONResponse({**_presence(presence), **self.board.device(device, now), "now": now})
 
     async def _run(self, request: Request) -> Response:
-        return _found(self.board.run(request.path_params["run"]), "no such run")
+        """Tell of a run; `phases_from` and `measured_after` leave out what is known already."""
+        asked = request.query_params
+        found = self.board.run(
+            request.path_params["run"],
+            phases_from=_whole(asked.get("phases_from"), 0),
+            measured_after=_seconds(asked.get("measured_after")),
+        )
+        return _found(found, "no such run")
 
     async def _timeline(self, request: Request) -> Response:
         """Tell what devices did in a phase: `search` in the id, `offset`, `limit`."""
@@ -217,7 +225,11 @@ class Looking:
         return JSONResponse({"why": found["why"], "now": now, **listed})
 
     def _now_shown(self) -> dict[str, Any]:
-        return self.board.summary(self._roster(), self._now())
+        """Return the summary, made once for all who watch: of 10,000 devices it takes a while."""
+        now = self._now()
+        if self._shown.get("seq") != self.board.seq:
+            self._shown = self.board.summary(self._roster(), now)
+        return {**self._shown, "now": now}
 
 
 def _changes(before: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
@@ -263,6 +275,13 @@ def _found(value: dict[str, Any] | None, otherwise: str) -> Response:
 
 def _whole(text: str | None, otherwise: int) -> int:
     return int(text) if text is not None and text.isdecimal() else otherwise
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return float(text or 0.0)
+    except ValueError:
+        return 0.0
 
 
 def _presence(presence: Presence) -> dict[str, Any]:

@@ -3,6 +3,7 @@ import { answers, charts, costs, heading, six, timeline, unfit } from "./run.js"
 import { clock, h, plural, show, span } from "./words.js";
 
 const LANES = 40;
+const POINTS = 2000;
 
 /** Why the phase is open, for whom, and until when at most. */
 export function why(run, now) {
@@ -74,6 +75,7 @@ export function open(main, page, chosen) {
   let run = null;
   let asked = "";
   let busy = false;
+  let stale = "";
 
   const paint = {
     head: once((row, phase) => show(parts.head, h("section", { class: `card now ${row.state === "failed" ? "failed" : phase?.offline || row.state === "suspended" ? "waits" : ""}` }, heading(row), why_, phase ? bar(phase) : null))),
@@ -97,13 +99,17 @@ export function open(main, page, chosen) {
     if (main.contains(body)) show(body, told ? timeline(phase, told) : h("p", { class: "quiet" }, "What devices did in it is not kept any more: see windflower report."));
   }
 
+  /** Ask for what is new of the run; at most once a second, and late replies may change a few phases before the last. */
   async function refresh(id) {
     if (busy) return;
     busy = true;
-    const found = await page.ask(`runs/${id}`);
-    busy = false;
+    stale = "";
+    const known = run?.run === id ? run : { phases: [], measured: [] };
+    const from = Math.max((known.phases.at(-1)?.number ?? 0) - 4, 0);
+    const found = await page.ask(`runs/${encodeURIComponent(id)}?phases_from=${from}&measured_after=${known.measured.at(-1)?.at ?? 0}`);
+    setTimeout(() => { busy = false; }, 1000);
     if (!found || !main.contains(parts.head)) return;
-    run = found;
+    run = { ...found, phases: [...known.phases.filter((phase) => phase.number < from), ...found.phases].slice(-POINTS), measured: [...known.measured, ...found.measured].slice(-POINTS) };
     paint.charts(run.measured.length, run.run);
     paint.answers(run.phases.map((p) => [p.ok, p.failed, p.late]), run.run);
     paint.costs(run.phases.filter((p) => p.traffic).length, run.phases.map((p) => p.wasted_s), run.run);
@@ -126,6 +132,7 @@ export function open(main, page, chosen) {
     const seen = JSON.stringify([head.run, head.round, head.ok, head.failed, head.late, head.state, phase?.number, phase?.offline]);
     if (seen !== asked) {
       asked = seen;
+      stale = head.run;
       refresh(head.run);
     }
   }
@@ -144,7 +151,7 @@ export function open(main, page, chosen) {
   const timer = setInterval(() => {
     tick();
     turns += 1;
-    if (run?.phases.at(-1)?.closed_at === null && turns % 2 === 0) refresh(run.run);
+    if (stale || (run?.phases.at(-1)?.closed_at === null && turns % 2 === 0)) refresh(stale || run.run);
   }, 1000);
   return { update, close: () => clearInterval(timer) };
 }
