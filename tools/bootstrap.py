@@ -1,7 +1,8 @@
 """Makes `.venv` in seconds, then runs one of the project's commands in it. Standard library only.
 
     python3 tools/bootstrap.py demo      ten watches learn together
-    python3 tools/bootstrap.py test      every test, but for the two that follow
+    python3 tools/bootstrap.py test      every test, but for those that follow
+    python3 tools/bootstrap.py test-endurance   real processes are killed, storms, long lives
     python3 tools/bootstrap.py test-conformance   Flower's features, each compared with Flower
     python3 tools/bootstrap.py test-browser   the page, in Chromium
     python3 tools/bootstrap.py test-heavy   tests that need much disk or many packages
@@ -27,6 +28,7 @@ LOCK = ROOT / "requirements.lock"
 HEAVY_LOCK = ROOT / "requirements-heavy.lock"
 BROWSER_LOCK = ROOT / "requirements-browser.lock"
 STAMP = VENV / "made-from"
+SPREAD = [str(BIN / "python"), "-m", "pytest", "-n", "2", "--dist", "worksteal"]
 MODULES = os.pathsep.join(str(ROOT / folder) for folder in ("tests", "bench"))
 OLDEST = (3, 11)
 PROGRAMS = {
@@ -47,6 +49,7 @@ def main() -> int:
     commands = {
         "demo": demo,
         "test": test,
+        "test-endurance": test_endurance,
         "test-conformance": test_conformance,
         "test-browser": test_browser,
         "test-heavy": test_heavy,
@@ -143,14 +146,19 @@ def test(arguments: list[str]) -> int:
     ensure_programs(PROGRAMS)
     if (code := check([])) != 0:
         return code
-    return call([str(BIN / "python"), "-m", "pytest", "-n", "2", "--dist", "worksteal", *arguments])
+    return call([*SPREAD, *arguments])
+
+
+def test_endurance(arguments: list[str]) -> int:
+    """Kill real processes and links, let thousands of devices come back at once, run for long."""
+    ensure_programs(PROGRAMS)
+    return call([*SPREAD, *(arguments or ["tests/chaos", "tests/scale"])])
 
 
 def test_conformance(arguments: list[str]) -> int:
     """Run real Flower apps on a real fleet, and compare them with Flower."""
     ensure_programs(PROGRAMS)
-    spread = ["-n", "2", "--dist", "worksteal"]
-    return call([str(BIN / "python"), "-m", "pytest", *spread, "tests/conformance", *arguments])
+    return call([*SPREAD, "tests/conformance", *arguments])
 
 
 def test_browser(arguments: list[str]) -> int:

@@ -40,6 +40,7 @@ ONCE_BROKEN: Final = (
     1480,
     1610,
     3805,
+    5521,
 )
 """Seeds that found a bug in the core or in the simulator; what they show may change, they stay."""
 
