@@ -372,13 +372,10 @@ class Board:
 
     def _settled(self, line: Line) -> None:
         outcome = {"reply-accepted": "ok", "reply-failed": "failed"}.get(line["event"], "missing")
-        run, exchange = self._run(line), self._timelines.find(line)
-        if exchange is None:  # it was never sent: its device was offline
+        run = self._run(line)
+        if self._timelines.find(line) is None:  # it was never sent: its device was offline
             self._sent(line)
-            exchange = self._timelines.find(line)
-        if exchange is not None:
-            exchange.ended_at, exchange.outcome = line["at"], outcome
-            exchange.worked_s, exchange.reason = line.get("worked_s"), line.get("reason")
+        self._timelines.settled(line, outcome)
         if outcome == "failed":
             self._keep_error(line)
         run.answers[outcome] += 1

@@ -116,6 +116,7 @@ class Timelines:
         self._timelines: OrderedDict[tuple[str, int], Timeline] = OrderedDict()
         self._phase_of: dict[str, tuple[str, int]] = {}
         self._away: dict[str, float] = {}
+        self._answered: dict[str, float] = {}
         self._absences: dict[str, deque[tuple[float, float]]] = {}
 
     # ------------------------------------------------------------------------- what is shown
@@ -207,9 +208,20 @@ class Timelines:
             exchange.stage, exchange.told_at = line["stage"], line["at"]
             exchange.spent_s = tuple(line[f"{stage}_s"] for stage in list(_STAGES)[:-1])
 
+    def settled(self, line: Line, outcome: str) -> None:
+        """Take what an exchange came to, where it is kept."""
+        exchange = self.find(line)
+        if exchange is not None:
+            exchange.ended_at, exchange.outcome = line["at"], outcome
+            exchange.worked_s, exchange.reason = line.get("worked_s"), line.get("reason")
+        if outcome != "missing":
+            self._answered[line["device"]] = line["at"]
+
     def left(self, line: Line) -> None:
         """Take `device-lost`."""
-        self._away[line["device"]] = line["at"] - line["silent_s"]
+        device = line["device"]
+        # A reply is noted a moment after it was heard: its device was there until then.
+        self._away[device] = max(line["at"] - line["silent_s"], self._answered.get(device, 0.0))
 
     def came(self, line: Line) -> None:
         """Take `device-heard`."""

@@ -188,6 +188,16 @@ def test_what_a_device_was_at_is_laid_out_backwards_from_when_it_said_so(board: 
     assert ("offline", 103.0, 111.0) == second["parts"][-1]
 
 
+def test_a_device_was_there_until_its_last_reply(board: Board) -> None:
+    """A reply is heard a moment before it is noted."""
+    board.write(opened(1, 100.0, 1))
+    board.write(sent("d0", 100.0))
+    board.write(answered("d0", 102.0))
+    board.write({"event": "device-lost", "at": 108.0, "device": "d0", "silent_s": 6.5})
+
+    assert [(102.0, 120.0)] == board.device("d0", 120.0)["absences"]
+
+
 def test_a_slow_phase_says_whose_fault_it_was(board: Board) -> None:
     board.write(opened(1, 100.0, 3))
     for device in ("d0", "d1", "d2"):

@@ -26,6 +26,8 @@ function named(run, word) {
 export const accuracies = (run) => named(run, "accuracy");
 export const losses = (run) => named(run, "loss");
 
+export const others = (run) => named(run, "").filter(([name]) => !/accuracy|loss/i.test(name));
+
 /** The last value of the first curve, or undefined. */
 export const latest = (lines) => lines[0]?.[1].at(-1)?.[1];
 
@@ -46,7 +48,7 @@ export function six(run, now) {
 /** Accuracy and loss, or whatever else was measured. */
 export function charts(run) {
   const [right, wrong] = [accuracies(run), losses(run)];
-  const rest = right.length || wrong.length ? [] : stages(run).flatMap((stage) => Object.entries(series(run, stage)).map(([name, points]) => [`${stage} ${name}`, points]));
+  const rest = right.length || wrong.length ? [] : others(run);
   const drawn = [right.length ? curves("Accuracy", right) : null, wrong.length ? curves("Loss", wrong) : null, rest.length ? curves("What was measured", rest.slice(0, 6)) : null];
   return drawn.some(Boolean) ? drawn : curves("Accuracy", []);
 }

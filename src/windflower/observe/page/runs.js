@@ -1,6 +1,6 @@
 // All runs that this gateway knows, and some of them side by side.
 import { curves } from "./charts.js";
-import { accuracies, latest, losses, rounds } from "./run.js";
+import { accuracies, latest, losses, others, rounds } from "./run.js";
 import { bytes, day, dollars, figure, h, show, span, state, table } from "./words.js";
 
 const MOST = 4;
@@ -8,7 +8,7 @@ const MOST = 4;
 export function open(main, page) {
   const chosen = new Set();
   const list = h("div", {});
-  const beside = h("div", {});
+  const beside = h("div", { class: "stack" });
   show(main, h("section", { class: "card" }, h("h1", {}, "Runs"), h("p", { class: "quiet" }, `Choose two to ${MOST} to see them side by side.`), list), beside);
   let before = "";
 
@@ -48,7 +48,7 @@ export function open(main, page) {
       ["Slowest round", (run) => slowest(run)], ["Device work", (run) => span(sum(run, (p) => p.worked_s))], ["Of it in vain", (run) => span(sum(run, (p) => p.wasted_s))],
       ["Bytes", (run) => bytes(traffic(run))], ["On AWS", (run) => dollars(sum(run, (p) => p.dollars ?? 0))],
     ];
-    show(beside, h("div", { class: "two" }, curves("Accuracy", lines(accuracies)), curves("Loss", lines(losses))),
+    show(beside, h("div", { class: "two" }, [["Accuracy", accuracies], ["Loss", losses], ["What else was measured", others]].map(([title, read]) => [title, lines(read)]).filter(([, drawn]) => drawn.length).map(([title, drawn]) => curves(title, drawn))),
       h("section", { class: "card" }, h("h2", {}, "Side by side"), table("Each run in a column", [[""], ...runs.map((run) => [run.run])], facts.map(([name, read]) => [name, ...runs.map(read)]))));
   }
 
