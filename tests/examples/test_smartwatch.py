@@ -43,6 +43,7 @@ APP_CONFIG: Config = {
     "new-wearer": True,
     "min-nodes": 2,
     "connect-timeout-s": 0,
+    "round-pause-s": 0.0,
     "round-timeout-s": 60,
 }
 
