@@ -34,7 +34,7 @@ def page() -> str:
 def _default(name: str, value: Any) -> str:  # noqa: ANN401 - of any setting
     if name == "state":
         return "`~/.local/state/windflower`"
-    return "" if value is None or value == "" else f"`{value}`".replace("False", "false")
+    return "" if value in (None, "", ()) else f"`{value}`".replace("False", "false")
 
 
 if __name__ == "__main__":

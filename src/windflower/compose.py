@@ -9,8 +9,8 @@ import secrets
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +28,7 @@ from windflower.adapters.local.http_server import HttpServer
 from windflower.adapters.local.journal import open_journal
 from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.tcp_ports import RememberedPort, in_url
-from windflower.core.events import BrokerStarted, GatewayStarted
+from windflower.core.events import BrokerStarted, Event, GatewayStarted
 from windflower.core.retention import Retention
 from windflower.errors import ConfigError, FleetTaken, GatewayUnavailable
 from windflower.gateway.budget import Budget
@@ -41,6 +41,7 @@ from windflower.gateway.line_server import LineServer
 from windflower.gateway.models import Models
 from windflower.observe.endpoint import LOOPBACK, Looking
 from windflower.observe.hooks import Hooks
+from windflower.observe.sinks import Drain, name_of, open_sink
 from windflower.ports import Blobs, Commands, Intake, Journal
 from windflower.settings import Settings
 from windflower.wire.limits import INLINE_PACK_BYTES
@@ -284,7 +285,11 @@ async def _gateway(
         price=TrafficPrice(),
     )
     looking.board.replay(latest_events(state.events))
-    feed = Feed(events, *looking.sinks)
+    drains = _open_drains(
+        settings.sinks,
+        lambda event: feed.report(event),  # noqa: PLW0108 - the feed needs them first
+    )
+    feed = Feed(events, *looking.sinks, *drains)
     ports = FleetPorts(world.commands, world.replies, world.presence, blobs, journal, clock)
     fleet = Fleet(ports, signer=signer, feed=feed, broker=world.broker)
     budget = Budget(int(settings.resume_gb * (1 << 30)), journal=journal, blobs=blobs, feed=feed)
@@ -309,8 +314,10 @@ async def _gateway(
         feed.report(GatewayStarted(broker=world.broker, blobs=world.blobs_url))
         if world.access is not None:
             world.access.save(state.access)
-        card = _card(state.socket, world, signer.public_key, page_url, private=settings.private)
-        write_durably(state.card, card)
+        write_durably(
+            state.card,
+            _card(state.socket, world, signer.public_key, page_url, private=settings.private),
+        )
         serving += [asyncio.create_task(job.run()) for job in (housekeeping, models)]
         serving += _helping(settings, world, feed)
         yield RunningGateway(fleet, desk, feed, world.broker, world.broker_name, serving)
@@ -323,7 +330,20 @@ async def _gateway(
         await page.stop()
         await server.stop()
         await fleet.stop()
+        await asyncio.gather(*(asyncio.to_thread(drain.close) for drain in drains))
         events.close()
+
+
+def _open_drains(given: Sequence[str], report: Callable[[Event], None]) -> list[Drain]:
+    """Open sinks; what they report from their threads is reported in the gateway's."""
+    loop = asyncio.get_running_loop()
+    sinks = [(name_of(one), open_sink(one)) for one in given]
+
+    def report_soon(event: Event) -> None:
+        with suppress(RuntimeError):  # the gateway has ended
+            loop.call_soon_threadsafe(report, event)
+
+    return [Drain(name, sink, report_soon) for name, sink in sinks]
 
 
 def _helping(settings: Settings, world: _World, feed: Feed) -> list[asyncio.Task[None]]:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -34,6 +35,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="WINDFLOWER_", extra="forbid", frozen=True, use_attribute_docstrings=True
     )
+
+    @field_validator("sinks", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        return tuple(given.split()) if isinstance(given, str) else given
 
     @classmethod
     def settings_customise_sources(
@@ -136,6 +142,10 @@ class Settings(BaseSettings):
 
     hook_url: str | None = None
     """A web address to which the same is POSTed."""
+
+    sinks: Annotated[tuple[str, ...], NoDecode] = ()
+    """Where a run's measurements go too: `jsonl:FILE`, `csv:FILE`, `tensorboard:FOLDER`,
+    `mlflow:FOLDER` or `mlflow:URI`. In the environment, with spaces between them."""
 
     blobs_url: str | None = None
     """How devices reach blobs, where that is not http://BLOBS_HOST:BLOBS_PORT."""

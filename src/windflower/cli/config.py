@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from windflower.adapters.local.mqtt import BrokerAddress
+from windflower.observe.sinks import without_user
 from windflower.settings import Settings, load_settings, origins
 
 
@@ -28,4 +29,6 @@ def _shown(settings: Settings, key: str) -> Any:  # noqa: ANN401 - whatever it i
     value = getattr(settings, key)
     if key == "broker" and value is not None:
         return str(BrokerAddress.parse(value))
+    if key == "sinks":
+        return " ".join(map(without_user, value))
     return str(value) if isinstance(value, Path) else value

@@ -92,6 +92,14 @@ class HookFailed(Event):
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkFailed(Event):
+    """Measurements could not be put into a sink; it is tried again, and said when it fails anew."""
+
+    sink: str
+    reason: str
+
+
 # ----------------------------------------------------------------------------------- the run
 
 

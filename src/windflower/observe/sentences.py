@@ -77,6 +77,8 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one
             return f"{line['device']} is {'back' if line['again'] else 'here'}"
         case "hook-failed":
             return f"the hook {line['hook']} failed: {line['reason']}"
+        case "sink-failed":
+            return f"the sink {line['sink']} failed and is tried again: {line['reason']}"
         case "broker-lost":
             return f"the broker is lost: {line['reason']}"
         case _:
