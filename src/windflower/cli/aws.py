@@ -1,6 +1,5 @@
 """`windflower aws`: a fleet on AWS, from an empty account to an empty account."""
 
-import asyncio
 import json
 import os
 import sys
@@ -10,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from windflower.adapters.local.signals import stop_on_signal
 from windflower.errors import ConfigError
 
 app = typer.Typer(help="A fleet behind AWS IoT Core.", no_args_is_help=True)
@@ -155,6 +153,9 @@ def devices_task() -> None:
 
 def _serve(task: Callable[[Mapping[str, str]], Coroutine[Any, Any, int]]) -> None:
     """Run a task; SIGTERM, by which Fargate stops it, cancels it."""
+    import asyncio  # noqa: PLC0415 - --help is faster without
+
+    from windflower.adapters.local.signals import stop_on_signal  # noqa: PLC0415
 
     async def work() -> int:
         current = asyncio.current_task()
@@ -169,6 +170,8 @@ def _run(
     work: Callable[[Any], Coroutine[Any, Any, dict[str, Any]]], key: str, region: str | None
 ) -> None:
     """Do one thing with a fleet, and write its answer as JSON."""
+    import asyncio  # noqa: PLC0415 - as above
+
     try:
         from windflower.adapters.aws.cloud_fleet import open_fleet  # noqa: PLC0415 - an extra
     except ImportError as error:

@@ -1,6 +1,5 @@
 """`windflower`: runs Flower apps on a fleet of devices that are reached over MQTT."""
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
@@ -9,12 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from windflower import __version__
-from windflower.adapters.local.signals import KILLED, stop_on_signal
 from windflower.cli.aws import app as aws_app
 from windflower.cli.exit_codes import code_of
 from windflower.errors import ConfigError, StoreUnavailable, WindflowerError
+
+# With rich, which typer takes where it is, --help takes twice as long as all else together.
+typer.core.HAS_RICH = False
 
 app = typer.Typer(
     name="windflower",
@@ -22,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
+    context_settings={"max_content_width": 120},
 )
 devices_app = typer.Typer(help="The fleet's devices.", no_args_is_help=True)
 app.add_typer(devices_app, name="devices")
@@ -146,6 +149,8 @@ def doctor(
     output: FormatOption = Format.DEFAULT,
 ) -> None:
     """Say what is not ready for a run, and what to do about it."""
+    import asyncio  # noqa: PLC0415 - a seventh of the time that --help takes
+
     from windflower.cli.doctor import examine  # noqa: PLC0415
     from windflower.settings import load_settings  # noqa: PLC0415
 
@@ -464,6 +469,9 @@ def _finish(work: Coroutine[Any, Any, dict[str, Any]], output: Format) -> None:
 
 def _run_until_signal(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:  # noqa: ANN401
     """Run a coroutine; the first Ctrl-C or SIGTERM cancels it, so that it ends every child."""
+    import asyncio  # noqa: PLC0415 - as above
+
+    from windflower.adapters.local.signals import KILLED, stop_on_signal  # noqa: PLC0415
 
     async def watch() -> Any:  # noqa: ANN401 - as the coroutine
         task = asyncio.ensure_future(work())

@@ -3,6 +3,8 @@
 Tested on flwr 1.31.0, 1.41.0 and 1.42.0: `tools/flower_releases.py` runs the oldest and the newest.
 """
 
+import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ __all__ = [
     "ClientProxy",
     "Criterion",
     "aggregating",
+    "log_plainly",
     "make_message",
     "server_fn_of",
     "set_identity",
@@ -47,6 +50,18 @@ def set_identity(run_id: int) -> None:
     TaskIdentity.run_id = run_id
     TaskIdentity.node_id = SUPERLINK_NODE
     TaskIdentity.task_id = 1
+
+
+def log_plainly() -> None:
+    """Let Flower's log lines have no colour where nobody sees it, or wants it (NO_COLOR).
+
+    `ConsoleHandler.colored` of the logger `flwr` (1.31 to 1.42).
+    """
+    if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        return
+    for console in logging.getLogger("flwr").handlers:
+        if hasattr(console, "colored"):
+            console.colored = False
 
 
 def make_message(

@@ -10,6 +10,7 @@ from pathlib import Path
 from windflower.errors import GatewayUnavailable, RunFailed, RunSuspended, WindflowerError
 from windflower.flower.app_folder import AppFolder
 from windflower.flower.execution import MODEL_FILE, execute
+from windflower.flower.private import log_plainly
 from windflower.gateway.line import SocketLine
 
 
@@ -27,6 +28,7 @@ def _clear(results: Path) -> None:
 def main() -> int:
     """Execute a run that was opened or resumed before, and end it."""
     socket, run, epoch, folder, results, inline_bytes = sys.argv[1:]
+    log_plainly()
     try:
         line = SocketLine(Path(socket))
         record = line.begin(run, int(epoch))

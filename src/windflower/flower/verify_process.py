@@ -18,6 +18,7 @@ from windflower.errors import ConfigError, WindflowerError
 from windflower.flower.app_bundle import unpack_bundle
 from windflower.flower.app_folder import AppFolder
 from windflower.flower.execution import execute
+from windflower.flower.private import log_plainly
 from windflower.gateway.line import LoopLine
 from windflower.gateway.recorded import recorded_desk
 
@@ -49,6 +50,7 @@ async def recompute(state: Path, run: str, scratch: Path) -> dict[str, Any]:
 def main() -> int:
     """Print what comes out."""
     state, run = sys.argv[1:]
+    log_plainly()
     with tempfile.TemporaryDirectory(prefix="windflower-verify-") as scratch:
         try:
             answer = asyncio.run(recompute(Path(state), run, Path(scratch)))

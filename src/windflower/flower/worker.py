@@ -25,7 +25,7 @@ from windflower.errors import AppError, ConfigError, MalformedMessage, Windflowe
 from windflower.flower.app_bundle import unpack_bundle
 from windflower.flower.app_folder import AppFolder, ConfigValue, fuse, parse_config
 from windflower.flower.loading import load_component, seed_sources, traceback_of
-from windflower.flower.private import SUPERLINK_NODE, make_message, set_identity
+from windflower.flower.private import SUPERLINK_NODE, log_plainly, make_message, set_identity
 from windflower.flower.records import from_content, to_content, to_packing
 from windflower.flower.requirements import (
     CHECK,
@@ -231,6 +231,7 @@ def _failed(code: int, reason: str, begun: float) -> Done:
 
 def serve(connection: socket.socket) -> None:
     """Answer jobs on a socket until its other end closes."""
+    log_plainly()
     with connection:
         file = connection.makefile("rb")
         connection.sendall(frame({"pid": os.getpid()}))
