@@ -425,6 +425,7 @@ def _own_address(broker: BrokerAddress) -> str:
 def _card(line: Path, world: _World, key: str, page: str, *, private: bool) -> bytes:
     card = {
         "success": True,
+        "version": __version__,
         "pid": os.getpid(),
         "socket": str(line),
         "broker": world.broker,

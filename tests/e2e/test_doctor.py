@@ -1,22 +1,51 @@
 """`windflower doctor` on this machine."""
 
+import json
+import os
+import shutil
+import socket
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from processes import Programs
+import pytest
+from certificates import Authority, make_certificates
+from processes import MOSQUITTO, Programs, free_port, until
+
+PASSWD = shutil.which("mosquitto_passwd")
+needs_mosquitto = pytest.mark.skipif(
+    MOSQUITTO is None or PASSWD is None, reason="mosquitto and mosquitto_passwd are not installed"
+)
+
+Findings = dict[str, dict[str, Any]]
+
+
+def examine(programs: Programs, state: Path, **environment: str) -> tuple[int, Findings]:
+    """Return the exit code, and the findings by subject."""
+    asked = programs.windflower(
+        *("doctor", "--state", str(state), "--format", "json"), name="doctor", **environment
+    )
+    code = asked.wait()
+    assert "secret" not in asked.out + asked.err
+    return code, {finding["subject"]: finding for finding in asked.last["findings"]}
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """Listen, and say nothing to whoever connects."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
 
 
 def test_it_says_what_is_there_and_ends_well(programs: Programs, tmp_path: Path) -> None:
-    asked = programs.windflower(
-        *("doctor", "--state", str(tmp_path / "state"), "--format", "json"),
-        name="doctor",
-        WINDFLOWER_BROKER="mqtt://user:secret@127.0.0.1",
-    )
+    code, found = examine(programs, tmp_path / "state")
 
-    assert 0 == asked.wait(), asked.out + asked.err
-    subjects = [finding["subject"] for finding in asked.last["findings"]]
-    assert ["versions", "broker", "state"] == subjects
-    assert "secret" not in asked.out
+    assert 0 == code
+    assert ["versions", "broker", "state", "clock"] == list(found)
+    assert {"ok"} >= {found[subject]["level"] for subject in ("versions", "broker", "clock")}
 
 
 def test_without_a_broker_it_says_what_to_do(programs: Programs, tmp_path: Path) -> None:
@@ -29,5 +58,126 @@ def test_without_a_broker_it_says_what_to_do(programs: Programs, tmp_path: Path)
     )
 
     assert 1 == asked.wait()
-    assert "FAIL  broker: there is none on this machine" in asked.out
+    assert "problem  broker: there is none on this machine" in asked.out
     assert "apt install mosquitto" in asked.out
+
+
+@pytest.mark.parametrize(
+    ("broker", "says"),
+    [
+        (f"mqtt://me:secret@127.0.0.1:{free_port()}", "nobody listens on 127.0.0.1"),
+        ("mqtt://me:secret@nowhere.invalid", "the name in nowhere.invalid:1883 is not known"),
+        ("http://me:secret@127.0.0.1", "is no broker address"),
+    ],
+)
+def test_a_broker_that_cannot_be_there_is_said(
+    programs: Programs, tmp_path: Path, broker: str, says: str
+) -> None:
+    code, found = examine(programs, tmp_path, WINDFLOWER_BROKER=broker)
+
+    assert (1, "problem") == (code, found["broker"]["level"])
+    assert says in found["broker"]["says"]
+
+
+@needs_mosquitto
+def test_tls_and_permissions_are_told_apart(programs: Programs, tmp_path: Path) -> None:
+    ca, certificate, key = make_certificates(tmp_path)
+    (tmp_path / "other").mkdir()
+    stranger = Authority(tmp_path / "other").file
+    passwords, acl = tmp_path / "passwords", tmp_path / "acl"
+    subprocess.run([str(PASSWD), "-c", "-b", str(passwords), "fleet", "secret"], check=True)
+    acl.write_text("user fleet\ntopic readwrite east/#\n")
+    _, address = programs.mosquitto(
+        *("allow_anonymous false", f"password_file {passwords}", f"acl_file {acl}"),
+        *(f"cafile {ca}", f"certfile {certificate}", f"keyfile {key}"),
+    )
+    good = {
+        "WINDFLOWER_BROKER": address.replace("mqtt://", "mqtts://fleet:secret@"),
+        "WINDFLOWER_BROKER_CA": str(ca),
+        "WINDFLOWER_TOPIC_PREFIX": "east",
+    }
+    wrong: dict[str, dict[str, str]] = {
+        "certificate that we do not accept": {"WINDFLOWER_BROKER_CA": str(stranger)},
+        "of ours cannot be read": {"WINDFLOWER_BROKER_CA": str(tmp_path / "none.pem")},
+        "does not speak MQTT 5": {"WINDFLOWER_BROKER": address},
+        "not authorised": {"WINDFLOWER_BROKER": address.replace("mqtt://", "mqtts://fleet:x@")},
+    }
+
+    code, found = examine(programs, tmp_path, **good)
+    assert (0, "ok") == (code, found["broker"]["level"]), found["broker"]
+    for says, change in wrong.items():
+        code, found = examine(programs, tmp_path, **{**good, **change})
+        assert (1, "problem") == (code, found["broker"]["level"])
+        assert says in found["broker"]["says"]
+        assert found["broker"]["fix"]
+
+
+@needs_mosquitto
+def test_tls_to_who_speaks_none_is_said(programs: Programs, tmp_path: Path) -> None:
+    _, address = programs.mosquitto()
+    broker = address.replace("mqtt://", "mqtts://")
+    code, found = examine(programs, tmp_path, WINDFLOWER_BROKER=broker)
+
+    assert 1 == code
+    assert "127.0.0.1" in found["broker"]["says"]
+    assert "we do not agree on TLS" in found["broker"]["says"]
+
+
+def test_who_holds_a_port_is_named(
+    programs: Programs, tmp_path: Path, listener: socket.socket
+) -> None:
+    port = listener.getsockname()[1]
+    code, found = examine(
+        programs,
+        tmp_path,
+        WINDFLOWER_BLOBS_PORT=str(port),
+        WINDFLOWER_PAGE_PORT=str(free_port()),
+    )
+
+    assert (1, "problem", "ok") == (code, found["blobs_port"]["level"], found["page_port"]["level"])
+    assert f"(pid {os.getpid()})" in found["blobs_port"]["says"]
+
+
+def test_room_that_may_not_do_is_a_warning(programs: Programs, tmp_path: Path) -> None:
+    code, found = examine(programs, tmp_path, WINDFLOWER_KEEP_GB="1e9")
+
+    assert (0, "warning") == (code, found["state"]["level"])
+    assert "keep_gb" in found["state"]["fix"]
+
+
+def test_a_clock_that_went_back_is_a_problem(programs: Programs, tmp_path: Path) -> None:
+    line = {"at": time.time() + 3600, "event": "broker-connected", "broker": "x"}
+    (tmp_path / "events.jsonl").write_text(json.dumps(line) + "\n")
+    code, found = examine(programs, tmp_path)
+
+    assert (1, "problem") == (code, found["clock"]["level"])
+
+
+@needs_mosquitto
+def test_a_gateway_that_runs_is_asked(programs: Programs, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    port = free_port()
+    served = programs.windflower(
+        *("serve", "--state", str(state), "--format", "json", "--blobs-port", str(port)),
+        name="serve",
+    )
+    until(lambda: served.out, "the gateway")
+    ahead = (
+        "import sys, time; now = time.time; time.time = lambda: now() + 3600;"
+        "from windflower.agent.__main__ import main; sys.exit(main())"
+    )
+    programs.start(
+        *(sys.executable, "-c", ahead, "--broker", json.loads(served.out)["broker"]),
+        *("--device-id", "watch-9", "--state", str(tmp_path / "device"), "--interval", "0.5"),
+        name="watch-9",
+    )
+
+    def heard() -> Findings | None:
+        code, found = examine(programs, state, WINDFLOWER_BLOBS_PORT=str(port))
+        assert 0 == code
+        return found if found["devices"]["level"] == "warning" else None
+
+    found = until(heard, "the device's clock")
+    assert "watch-9 by +3600 s" in found["devices"]["says"]
+    assert "ok" == found["blobs"]["level"]
+    assert f"{port} is our gateway's, which runs" == found["blobs_port"]["says"]

@@ -4,9 +4,10 @@ import json
 import sys
 from collections.abc import AsyncIterator
 
+from windflower.compose import StateFolder
 from windflower.core.finding import Finding
-from windflower.errors import ConfigError
-from windflower.pipeline.check_up import check_up
+from windflower.errors import ConfigError, GatewayUnavailable
+from windflower.pipeline.check_up import Running, check_up
 from windflower.settings import Settings
 
 
@@ -29,7 +30,7 @@ async def examine(
 async def _findings(
     settings: Settings, *, is_aws: bool, key: str, region: str | None
 ) -> AsyncIterator[Finding]:
-    for finding in check_up(settings.state, settings.broker):
+    async for finding in check_up(settings, _running(settings)):
         if not is_aws or finding.subject != "broker":
             yield finding
     if not is_aws:
@@ -45,9 +46,17 @@ async def _findings(
         yield finding
 
 
+def _running(settings: Settings) -> Running | None:
+    """Return what the gateway on this state folder says, if one runs there."""
+    state = StateFolder(settings.state)
+    try:
+        return Running(state.gateway(), state.line().devices())
+    except GatewayUnavailable:
+        return None
+
+
 def _show(finding: Finding) -> None:
-    mark = "ok  " if finding.is_well else "FAIL"
-    sys.stdout.write(f"{mark}  {finding.subject}: {finding.says}\n")
+    sys.stdout.write(f"{finding.level:<7}  {finding.subject}: {finding.says}\n")
     if finding.fix:
-        sys.stdout.write(f"      do: {finding.fix}\n")
+        sys.stdout.write(f"         do: {finding.fix}\n")
     sys.stdout.flush()

@@ -57,7 +57,9 @@ def entry_to_json(entry: Entry) -> list[object]:  # noqa: C901, PLR0911, PLR0912
         case EpochRecord(epoch):
             return ["epoch", epoch]
         case Presence():
-            return ["presence", asdict(entry)]
+            fields = asdict(entry)
+            del fields["clock_ahead_s"]  # no use to whoever reads it later
+            return ["presence", fields]
 
 
 def entry_from_json(value: list[Any]) -> Entry:  # noqa: C901, PLR0911, PLR0912 - one case a kind

@@ -34,6 +34,8 @@ class Presence:
         is_online: whether it counts as online.
         labels: what its owner tells devices apart by.
         model: digest of the published model that it uses, None where it has none.
+        clock_ahead_s: by how much its clock was ahead of the gateway's when it last was heard, the
+            way between them left in; for people only, and forgotten with the gateway.
     """
 
     device: str
@@ -44,6 +46,7 @@ class Presence:
     is_online: bool
     labels: dict[str, str]
     model: str | None = None
+    clock_ahead_s: float | None = None
 
 
 JudgedAt = Callable[[Presence], float]
@@ -107,6 +110,7 @@ class Roster:
             is_online=True,
             labels=heartbeat.labels,
             model=heartbeat.model,
+            clock_ahead_s=round(heartbeat.time - now, 3),
         )
         if before is not None and before.is_online:
             return []

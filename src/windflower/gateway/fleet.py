@@ -412,7 +412,7 @@ class Fleet:
 
 
 def _without_times(presence: Presence) -> Presence:
-    return replace(presence, heard_at=0.0, overdue_at=0.0)
+    return replace(presence, heard_at=0.0, overdue_at=0.0, clock_ahead_s=None)
 
 
 def _check_sender(delivery: Delivery, client: str) -> None:

@@ -74,6 +74,7 @@ def presence_to_json(presence: Presence) -> dict[str, Any]:
         "heard-at": presence.heard_at,
         "online": presence.is_online,
         "interval-s": presence.interval_s,
+        "clock-ahead-s": presence.clock_ahead_s,
         "labels": presence.labels,
         "model": presence.model,
     }

@@ -5,32 +5,95 @@ import importlib.util
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
+import httpx
+from packaging.requirements import Requirement
+
+from windflower import __version__
+from windflower.adapters.local.broker_check import check_broker
+from windflower.adapters.local.event_file import latest_events
+from windflower.adapters.local.mqtt import BrokerAddress
+from windflower.adapters.local.port_holder import holder_of
+from windflower.adapters.local.tcp_ports import bound
 from windflower.core.finding import Finding
 from windflower.core.retention import RESERVE_BYTES
+from windflower.errors import ConfigError
+from windflower.settings import Settings
+from windflower.wire.topics import Topics
 
 ROOM_BYTES: Final = 64 * RESERVE_BYTES
+SKEW_S: Final = 30.0
+"""A clock that is so far off is said. A device's is never used, but TLS and logs need it."""
+
+_LOOPBACK: Final = ("127.", "localhost", "::1")
+_NAMED: Final = 3
+_PATIENCE_S: Final = 5.0
 
 
-def check_up(state: Path, broker: str | None) -> Iterator[Finding]:
-    """Yield what is found.
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A gateway that runs on the state folder.
 
-    Args:
-        state: the folder in which everything is kept.
-        broker: the one that is set; None means one of our own.
+    Attributes:
+        card: what it says of itself.
+        devices: the devices that it knows, as the line tells them.
     """
+
+    card: Mapping[str, Any]
+    devices: Sequence[Mapping[str, Any]] = field(default=())
+
+
+async def check_up(settings: Settings, running: Running | None) -> AsyncIterator[Finding]:
+    """Yield what is found."""
+    yield _versions(running)
+    yield await _broker(settings)
+    yield _state(settings)
+    yield _clock(settings.state)
+    for finding in _ports(settings, running):
+        yield finding
+    if running is not None:
+        yield await _blobs(str(running.card["blobs"]), settings.broker)
+        yield _device_clocks(running.devices)
+
+
+def _versions(running: Running | None) -> Finding:
     python, flwr = platform.python_version(), importlib.metadata.version("flwr")
-    yield Finding("versions", is_well=True, says=f"Python {python}, flwr {flwr}")
-    yield _broker(broker)
-    yield _state(state)
+    says = f"windflower {__version__}, Python {python}, flwr {flwr}"
+    named = map(Requirement, importlib.metadata.requires("windflower") or ())
+    wanted = next((one.specifier for one in named if one.name == "flwr"), None)
+    if wanted is not None and not wanted.contains(flwr, prereleases=True):
+        fix = f"pip install 'flwr{wanted}'"
+        return Finding("versions", is_well=False, says=f"{says}, which is not {wanted}", fix=fix)
+    gateway = running.card.get("version", __version__) if running else __version__
+    if gateway != __version__:
+        says += f"; the gateway that runs is {gateway}"
+        return Finding("versions", is_well=True, says=says, fix="start the gateway again")
+    return Finding("versions", is_well=True, says=says)
 
 
-def _broker(broker: str | None) -> Finding:
-    if broker is not None:
-        return Finding("broker", is_well=True, says=f"{broker.rpartition('@')[2]}, which is set")
+async def _broker(settings: Settings) -> Finding:
+    if settings.broker is None:
+        return _own_broker()
+    try:
+        address = BrokerAddress.parse(
+            settings.broker,
+            ca=settings.broker_ca,
+            certificate=settings.broker_certificate,
+            key=settings.broker_key,
+        )
+    except ConfigError as error:
+        says = str(error).replace(settings.broker, settings.broker.rpartition("@")[2])
+        return Finding("broker", is_well=False, says=says, fix="correct the setting broker")
+    return await check_broker(address, Topics(settings.topic_prefix))
+
+
+def _own_broker() -> Finding:
     for name, there in (
         ("mosquitto", shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")),
         ("iotcore", importlib.util.find_spec("iotcore")),
@@ -41,13 +104,92 @@ def _broker(broker: str | None) -> Finding:
     return Finding("broker", is_well=False, says="there is none on this machine", fix=fix)
 
 
-def _state(state: Path) -> Finding:
+def _state(settings: Settings) -> Finding:
+    state = settings.state
     there = next(folder for folder in (state, *state.parents) if folder.exists())
     room = shutil.disk_usage(there).free
     if not os.access(there, os.W_OK):
         fix = "choose another with --state, or change its owner"
         return Finding("state", is_well=False, says=f"{there} cannot be written to", fix=fix)
-    is_well = room > ROOM_BYTES
-    fix = "" if is_well else "make room, or choose another folder with --state"
     says = f"{state}, {room / 2**30:.3g} GiB free"
-    return Finding("state", is_well=is_well, says=says, fix=fix)
+    if room <= ROOM_BYTES:
+        fix = "make room, or choose another folder with --state"
+        return Finding("state", is_well=False, says=says, fix=fix)
+    kept_gb = settings.keep_gb + settings.resume_gb
+    if room < kept_gb * 2**30:
+        says += f"; what is kept may take {kept_gb:g} (keep_gb and resume_gb)"
+        fix = "set keep_gb and resume_gb lower, or make room"
+        return Finding("state", is_well=True, says=says, fix=fix)
+    return Finding("state", is_well=True, says=says)
+
+
+def _clock(state: Path) -> Finding:
+    """See whether time went back: what was written last must not come from the future."""
+    ahead_s = max((e["at"] for e in latest_events(state / "events.jsonl")), default=0) - time.time()
+    now = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+    if ahead_s > SKEW_S:
+        says = f"it is {now} here, and the last event is of {ahead_s:.0f} s later"
+        fix = "set this machine's clock: deadlines and grants are counted by it"
+        return Finding("clock", is_well=False, says=says, fix=fix)
+    return Finding("clock", is_well=True, says=f"it is {now} here")
+
+
+def _ports(settings: Settings, running: Running | None) -> Iterator[Finding]:
+    """See whether the ports that are set are free, or our own gateway's."""
+    own = () if running is None else (running.card[key] for key in ("blobs", "page", "broker"))
+    held = {urlsplit(str(url)).port for url in own}
+    for setting, host in (
+        ("broker_port", "127.0.0.1"),
+        ("blobs_port", settings.blobs_host or "127.0.0.1"),
+        ("page_port", settings.page_host),
+    ):
+        port = getattr(settings, setting)
+        if port and not (setting == "broker_port" and settings.broker):
+            yield _port(setting, host.strip("[]"), port, is_own=port in held)
+
+
+def _port(setting: str, host: str, port: int, *, is_own: bool) -> Finding:
+    if is_own:
+        return Finding(setting, is_well=True, says=f"{port} is our gateway's, which runs")
+    try:
+        bound(host, port).close()
+    except OSError as error:
+        holder = holder_of(port)
+        says = f"{port} is used by {holder}" if holder else f"{port} of {host}: {error.strerror}"
+        fix = f"end that, or set another {setting}"
+        return Finding(setting, is_well=False, says=says, fix=fix)
+    return Finding(setting, is_well=True, says=f"{port} is free")
+
+
+async def _blobs(url: str, broker: str | None) -> Finding:
+    try:
+        async with httpx.AsyncClient(timeout=_PATIENCE_S) as web:
+            await web.get(url)  # whatever it answers
+    except httpx.HTTPError as error:
+        fix = "see what is between: set blobs_url to how devices reach it"
+        says = f"nobody answers at {url}: {error or type(error).__name__}"
+        return Finding("blobs", is_well=False, says=says, fix=fix)
+    host = urlsplit(url).hostname or ""
+    is_far = broker is not None and not _is_loopback(urlsplit(broker).hostname or "")
+    if is_far and _is_loopback(host):
+        fix = "set blobs_host to an address of this machine that devices reach"
+        says = f"{url} can be reached from this machine only"
+        return Finding("blobs", is_well=True, says=says, fix=fix)
+    return Finding("blobs", is_well=True, says=f"{url} answers")
+
+
+def _is_loopback(host: str) -> bool:
+    return host.startswith(_LOOPBACK)
+
+
+def _device_clocks(devices: Sequence[Mapping[str, Any]]) -> Finding:
+    ahead = {d["device"]: d["clock-ahead-s"] for d in devices if d.get("clock-ahead-s") is not None}
+    wrong = {device: by_s for device, by_s in ahead.items() if abs(by_s) > SKEW_S}
+    if not wrong:
+        says = f"{len(ahead)} clocks heard, none more than {SKEW_S:.0f} s off"
+        return Finding("devices", is_well=True, says=says)
+    worst = sorted(wrong.items(), key=lambda item: -abs(item[1]))[:_NAMED]
+    named = ", ".join(f"{device} by {by_s:+.0f} s" for device, by_s in worst)
+    says = f"{len(wrong)} of {len(ahead)} clocks are off: {named}"
+    fix = "let devices ask a time server: a wrong clock breaks TLS, and their logs"
+    return Finding("devices", is_well=True, says=says, fix=fix)

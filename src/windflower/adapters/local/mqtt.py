@@ -326,7 +326,7 @@ class Connection:
         if self._address.user is not None:
             client.username_pw_set(self._address.user, self._address.password)
         if self._address.is_tls:
-            client.tls_set_context(_tls(self._address))
+            client.tls_set_context(tls_context(self._address))
         return client
 
     def _connected(
@@ -429,7 +429,8 @@ class Connection:
         asyncio.get_running_loop().remove_writer(sock)
 
 
-def _tls(address: BrokerAddress) -> ssl.SSLContext:
+def tls_context(address: BrokerAddress) -> ssl.SSLContext:
+    """Return how a broker is spoken to over TLS; raises OSError where a file cannot be used."""
     context = ssl.create_default_context(cafile=str(address.ca) if address.ca else None)
     if address.certificate is not None:
         context.load_cert_chain(address.certificate, address.key)
