@@ -69,6 +69,7 @@ def test_without_a_broker_it_says_what_to_do(programs: Programs, tmp_path: Path)
         ("mqtt://me:secret@nowhere.invalid", "the name in nowhere.invalid:1883 is not known"),
         ("http://me:secret@127.0.0.1", "is no broker address"),
     ],
+    ids=["nobody", "no name", "no address"],
 )
 def test_a_broker_that_cannot_be_there_is_said(
     programs: Programs, tmp_path: Path, broker: str, says: str
