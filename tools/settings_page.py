@@ -15,8 +15,17 @@ Written by `python tools/settings_page.py`; a test compares the two. Each can st
 `windflower.toml` (`resume_gb = 5.0`), or in the file that WINDFLOWER_CONFIG names, or in the
 environment (`WINDFLOWER_RESUME_GB`), or be a flag where the command has one (`--broker`). A flag
 wins over the environment, and that over the file. `windflower config show --origin` shows what
-holds, and why. What begins with `aws_` is for the place `aws`, where the stack says it.
+holds, and why.
 
+"""
+OTHERS = """
+## Not set by hand
+
+What begins with `aws_` is for the place `aws`, where the stack says it. `private` is said by
+`windflower run` to a gateway of its own.
+
+"""
+TABLE = """\
 | setting | default | means |
 |---|---|---|
 """
@@ -24,11 +33,14 @@ holds, and why. What begins with `aws_` is for the place `aws`, where the stack 
 
 def page() -> str:
     """Return the page."""
-    rows = []
+    by_hand: list[str] = []
+    others: list[str] = []
     for name, field in Settings.model_fields.items():
         meaning = " ".join((field.description or "").split())
-        rows.append(f"| `{name}` | {_default(name, field.get_default())} | {meaning} |\n")
-    return HEAD + "".join(rows)
+        row = f"| `{name}` | {_default(name, field.get_default())} | {meaning} |\n"
+        is_by_hand = name != "private" and not name.startswith("aws_")
+        (by_hand if is_by_hand else others).append(row)
+    return "".join((HEAD, TABLE, *by_hand, OTHERS, TABLE, *others))
 
 
 def _default(name: str, value: Any) -> str:  # noqa: ANN401 - of any setting
