@@ -351,8 +351,8 @@ def _helping(settings: Settings, world: _World, feed: Feed) -> list[asyncio.Task
     tasks = []
     if world.own is not None:
         tasks.append(_keep(world.own, world.broker, feed))
-    if settings.hook_command or settings.hook_url:
-        hooks = Hooks(settings.hook_command, settings.hook_url, feed.report)
+    if settings.hooks:
+        hooks = Hooks(settings.hooks, feed.report)
         tasks.append(asyncio.create_task(_tell(hooks, feed)))
     return tasks
 
@@ -396,14 +396,14 @@ async def _open_page(
     settings: Settings, state: StateFolder, looking: Looking
 ) -> tuple[HttpServer, str]:
     """Show what there is to see, on the port of last time where that is free; return its URL."""
-    host = settings.page_host.removeprefix("[").removesuffix("]")
+    host, port = settings.page_address
     if host not in LOOPBACK and settings.page_token is None:
         raise ConfigError(
-            f"page_host {host} can be reached by others: set page_token, which they have to know",
+            f"page {settings.page} can be reached by others: set page_token, which they must know",
             key="page_token",
         )
     remembered = RememberedPort(state.path / "page-port")
-    port = settings.page_port or await remembered.last(host)
+    port = port or await remembered.last(host)
     server = HttpServer(looking.application(), host=host, port=port)
     port = await server.start()
     remembered.remember(port)

@@ -36,6 +36,11 @@ class Settings(BaseSettings):
         env_prefix="WINDFLOWER_", extra="forbid", frozen=True, use_attribute_docstrings=True
     )
 
+    @field_validator("hooks", mode="before")
+    @classmethod
+    def _lines(cls, given: object) -> object:
+        return tuple(filter(None, given.split("\n"))) if isinstance(given, str) else given
+
     @field_validator("sinks", mode="before")
     @classmethod
     def _split(cls, given: object) -> object:
@@ -126,22 +131,19 @@ class Settings(BaseSettings):
     blobs_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """The port on which devices can reach blobs; 0 takes a free one."""
 
-    page_host: str = "127.0.0.1"
-    """Where the gateway's numbers are shown (`/metrics`). Another address than this machine's own
-    needs a `page_token`."""
-
-    page_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """The port of that; 0 takes a free one, and the same again after a restart."""
+    page: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\[\]]+):[0-9]{1,5}$")] = (
+        "127.0.0.1:0"
+    )
+    """Where the page and `/metrics` are, HOST:PORT. Port 0 takes a free one, and the same again
+    after a restart. Another address than this machine's own needs a `page_token`."""
 
     page_token: str | None = None
     """What has to be known by whoever looks; None lets everybody on this machine look."""
 
-    hook_command: str | None = None
-    """A program that is told when a run is over or suspended and when a device is lost: it finds
-    the event on its standard input, as one line of JSON."""
-
-    hook_url: str | None = None
-    """A web address to which the same is POSTed."""
+    hooks: Annotated[tuple[str, ...], NoDecode] = ()
+    """Who is told when a run is over or suspended and when a device is lost: programs, which find
+    the event on their standard input as one line of JSON, and web addresses, to which it is
+    POSTed. In the environment, one a line."""
 
     sinks: Annotated[tuple[str, ...], NoDecode] = ()
     """Where a run's measurements go too: `jsonl:FILE`, `csv:FILE`, `tensorboard:FOLDER`,
@@ -149,6 +151,12 @@ class Settings(BaseSettings):
 
     blobs_url: str | None = None
     """How devices reach blobs, where that is not http://BLOBS_HOST:BLOBS_PORT."""
+
+    @property
+    def page_address(self) -> tuple[str, int]:
+        """Where the page is: host and port."""
+        host, _, port = self.page.rpartition(":")
+        return host.strip("[]"), int(port)
 
 
 def load_settings(**given: object) -> Settings:

@@ -132,10 +132,10 @@ def test_who_holds_a_port_is_named(
         programs,
         tmp_path,
         WINDFLOWER_BLOBS_PORT=str(port),
-        WINDFLOWER_PAGE_PORT=str(free_port()),
+        WINDFLOWER_PAGE=f"127.0.0.1:{free_port()}",
     )
 
-    assert (1, "problem", "ok") == (code, found["blobs_port"]["level"], found["page_port"]["level"])
+    assert (1, "problem", "ok") == (code, found["blobs_port"]["level"], found["page"]["level"])
     assert f"(pid {os.getpid()})" in found["blobs_port"]["says"]
 
 

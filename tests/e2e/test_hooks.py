@@ -58,9 +58,7 @@ def test_a_program_and_a_web_address_are_told(
     file = tmp_path / "told"
     code = f"import sys; open({str(file)!r}, 'a').write(sys.stdin.read())"
     hook = shlex.join([sys.executable, "-c", code])
-    _, run = run_with(
-        programs, apps, WINDFLOWER_HOOK_COMMAND=hook, WINDFLOWER_HOOK_URL=f"{url}/hook"
-    )
+    _, run = run_with(programs, apps, WINDFLOWER_HOOKS=f"{hook}\n{url}/hook")
     until(lambda: told, "the web address")
     (line,) = file.read_text().splitlines()
 
@@ -77,8 +75,7 @@ def test_hooks_that_fail_are_said_and_hold_nothing_up(
     state, _ = run_with(
         programs,
         apps,
-        WINDFLOWER_HOOK_COMMAND=hook,
-        WINDFLOWER_HOOK_URL=f"{web[0]}/fail?key=secret",
+        WINDFLOWER_HOOKS=f"{hook}\n{web[0]}/fail?key=secret",
     )
     until(lambda: len(events(state, "hook-failed")) == 2, "both failures")
     program, address = (e["reason"] for e in events(state, "hook-failed"))

@@ -86,11 +86,11 @@ def test_an_address_that_others_reach_is_refused_without_a_token(programs: Progr
     gateway = programs.windflower(
         *("serve", "--state", str(programs.folder / "state")),
         name="serve",
-        WINDFLOWER_PAGE_HOST="0.0.0.0",  # noqa: S104 - refused
+        WINDFLOWER_PAGE="0.0.0.0:0",
     )
 
     assert 78 == gateway.wait()
-    assert "page_host 0.0.0.0 can be reached by others: set page_token" in gateway.err
+    assert "page 0.0.0.0:0 can be reached by others: set page_token" in gateway.err
 
 
 def test_the_dashboard_is_what_grafana_reads() -> None:

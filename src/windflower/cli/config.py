@@ -29,6 +29,6 @@ def _shown(settings: Settings, key: str) -> Any:  # noqa: ANN401 - whatever it i
     value = getattr(settings, key)
     if key == "broker" and value is not None:
         return str(BrokerAddress.parse(value))
-    if key == "sinks":
+    if key in ("sinks", "hooks"):
         return " ".join(map(without_user, value))
     return str(value) if isinstance(value, Path) else value

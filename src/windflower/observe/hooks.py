@@ -8,7 +8,7 @@ import asyncio
 import json
 import shlex
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Sequence
 from typing import Any, Final
 
 import httpx
@@ -24,22 +24,20 @@ class Hooks:
     """Follows events.
 
     Args:
-        command: a program, as a shell would read it; it finds the event on its standard input.
-        url: where the event is POSTed.
+        hooks: web addresses, where the event is POSTed, and programs, as a shell would read them,
+            which find it on their standard input.
         report: takes what went wrong.
         patience_s: so long each may take.
     """
 
     def __init__(
         self,
-        command: str | None,
-        url: str | None,
+        hooks: Sequence[str],
         report: Callable[[Event], None],
         *,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        self._command = command
-        self._url = url
+        self._hooks = hooks
         self._report = report
         self._patience_s = patience_s
 
@@ -48,10 +46,9 @@ class Hooks:
         async for event in events:
             if event["event"] in TOLD:
                 body = json.dumps(event).encode()
-                if self._command is not None:
-                    await self._run(self._command, body)
-                if self._url is not None:
-                    await self._post(self._url, body)
+                for hook in self._hooks:
+                    is_address = hook.startswith(("http://", "https://"))
+                    await (self._post if is_address else self._run)(hook, body)
 
     async def _run(self, command: str, body: bytes) -> None:
         try:

@@ -138,12 +138,11 @@ def _ports(settings: Settings, running: Running | None) -> Iterator[Finding]:
     """See whether the ports that are set are free, or our own gateway's."""
     own = () if running is None else (running.card[key] for key in ("blobs", "page", "broker"))
     held = {urlsplit(str(url)).port for url in own}
-    for setting, host in (
-        ("broker_port", "127.0.0.1"),
-        ("blobs_port", settings.blobs_host or "127.0.0.1"),
-        ("page_port", settings.page_host),
+    for setting, host, port in (
+        ("broker_port", "127.0.0.1", settings.broker_port),
+        ("blobs_port", settings.blobs_host or "127.0.0.1", settings.blobs_port),
+        ("page", *settings.page_address),
     ):
-        port = getattr(settings, setting)
         if port and not (setting == "broker_port" and settings.broker):
             yield _port(setting, host.strip("[]"), port, is_own=port in held)
 
