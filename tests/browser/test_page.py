@@ -122,6 +122,36 @@ def test_nothing_moves_for_who_does_not_want_it(watched: Watched, watcher: Watch
     assert 0 == page.evaluate(MOVING)
 
 
+def test_an_address_that_makes_no_sense_is_no_end(watched: Watched, watcher: Watcher) -> None:
+    page = watcher.open(f"{watched.page}/#/runs/%")
+    expect(page.locator("main")).to_contain_text("does not know such a run")
+    expect(page.locator("#link")).to_have_text("live")
+    long = "9" * 5_000
+
+    assert 200 == httpx.get(f"{watched.page}/api/v1/devices?offset={long}").status_code
+    assert 404 == httpx.get(f"{watched.page}/api/v1/runs/x/phases/{long}").status_code
+
+
+def test_charts_that_are_gone_are_let_go(watched: Watched, watcher: Watcher) -> None:
+    page = watcher.open(watched.page)
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+
+    def listeners_after(times: int) -> float:
+        for _ in range(times):
+            page.get_by_role("link", name="Runs").click()
+            expect(page.locator("h1")).to_have_text("Runs")
+            page.get_by_role("link", name="Now").click()
+            expect(page.locator("canvas").first).to_be_visible()
+        session.send("HeapProfiler.collectGarbage")
+        metrics = session.send("Performance.getMetrics")["metrics"]
+        return float(next(m["value"] for m in metrics if m["name"] == "JSEventListeners"))
+
+    few, many = listeners_after(3), listeners_after(12)
+
+    assert many < few + 20
+
+
 def test_the_page_is_small_and_strict(watched: Watched) -> None:
     answer = httpx.get(watched.page)
     policy = answer.headers["content-security-policy"]

@@ -16,6 +16,7 @@ from windflower.core.ledger import RunRecord
 from windflower.core.roster import Presence
 from windflower.observe.sentences import sentence
 from windflower.observe.timelines import EXCHANGES, Exchange, Line, Timelines, as_json
+from windflower.wire.strict_json import without_nan
 
 RUNS: Final = 50
 """So many runs are shown, the latest."""
@@ -334,7 +335,7 @@ class Board:
         timeout_s = line.get("timeout_s")
         # A run that is resumed opens a phase once more that its death left open.
         before = [phase for phase in run.phases if phase.number != line["phase"]]
-        trained = sum(phase.type.startswith("train") for phase in before)
+        trained = before[-1].round if before else 0
         phase = Phase(
             number=line["phase"],
             type=line["type"],
@@ -358,7 +359,7 @@ class Board:
     def _measured(self, line: Line) -> None:
         run = self._run(line)
         run.round = max(run.round, line["round"])
-        point = {key: line[key] for key in ("round", "stage", "metrics", "at")}
+        point = {key: without_nan(line[key]) for key in ("round", "stage", "metrics", "at")}
         run.measured = [*run.measured, point][-POINTS:]
 
     def _unfit(self, line: Line) -> None:

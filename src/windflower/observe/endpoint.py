@@ -42,6 +42,8 @@ LOOPBACK: Final = frozenset(("127.0.0.1", "::1", "localhost"))
 
 COOKIE: Final = "windflower-page"
 
+_DIGITS: Final = 18
+
 _STATES: Final = {"online": True, "offline": False}
 
 _TYPES: Final = {
@@ -87,6 +89,8 @@ class Looking:
         price: Price | None = None,
     ) -> None:
         self.board = Board(price)
+        # A watcher that comes back names what it saw last, perhaps of this gateway's earlier life.
+        self.board.seq = int(now() * 1000)
         self._metrics = Metrics(roster, now, version=version)
         self.sinks = (self.board, self._metrics)
         self._roster = roster
@@ -105,7 +109,7 @@ class Looking:
             "/api/v1/devices": self._devices,
             "/api/v1/devices/{device}": self._device,
             "/api/v1/runs/{run}": self._run,
-            "/api/v1/runs/{run}/phases/{phase:int}": self._timeline,
+            "/api/v1/runs/{run}/phases/{phase}": self._timeline,
         }
         return Starlette(routes=[Route(path, self._guarded(a)) for path, a in answers.items()])
 
@@ -156,7 +160,7 @@ class Looking:
         news; then everything, since it is not known what was seen.
         """
         last = request.headers.get("last-event-id", "")
-        seen = int(last) if last.isdecimal() else -1
+        seen = _whole(last, -1)
         headers = {"cache-control": "no-store"}
         return StreamingResponse(self._told(seen), media_type="text/event-stream", headers=headers)
 
@@ -215,7 +219,7 @@ class Looking:
     async def _timeline(self, request: Request) -> Response:
         """Tell what devices did in a phase: `search` in the id, `offset`, `limit`."""
         asked, now = request.path_params, self._now()
-        found = self.board.timeline(asked["run"], asked["phase"], now)
+        found = self.board.timeline(asked["run"], _whole(asked["phase"], -1), now)
         if found is None:
             return _plain("no such phase, or one that is too long ago", 404)
         search = request.query_params.get("search", "").lower()
@@ -240,6 +244,7 @@ def _changes(before: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
     if "runs" in changed:
         known = before.get("runs", {})
         changed["runs"] = {r: row for r, row in shown["runs"].items() if known.get(r) != row}
+        changed["gone"] = [run for run in known if run not in shown["runs"]]
     return changed
 
 
@@ -274,7 +279,9 @@ def _found(value: dict[str, Any] | None, otherwise: str) -> Response:
 
 
 def _whole(text: str | None, otherwise: int) -> int:
-    return int(text) if text is not None and text.isdecimal() else otherwise
+    """Return a number that a stranger wrote; one of many digits would take long to read."""
+    is_number = text is not None and text.isdecimal() and len(text) <= _DIGITS
+    return int(text) if text is not None and is_number else otherwise
 
 
 def _seconds(text: str | None) -> float:

@@ -155,5 +155,10 @@ def _reply(exchange: Mapping[str, Any]) -> dict[str, Any]:
         "device": exchange["device"],
         "name": exchange["outcome"] or "open",
         "value": seconds,
-        "reason": exchange["reason"] or "",
+        "reason": _no_formula(exchange["reason"] or ""),
     }
+
+
+def _no_formula(text: str) -> str:
+    """Keep a spreadsheet from reckoning with what a device says."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

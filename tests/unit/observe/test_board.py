@@ -188,6 +188,26 @@ def test_what_a_device_was_at_is_laid_out_backwards_from_when_it_said_so(board: 
     assert ("offline", 103.0, 111.0) == second["parts"][-1]
 
 
+def test_what_is_not_finite_is_shown_as_missing(board: Board) -> None:
+    line = {"event": "round-measured", "at": 3.0, **RUN, "round": 1, "stage": "train"}
+    board.write({**line, "metrics": {"loss": float("nan")}})
+
+    assert {"train": {"loss": None}} == board.summary([], 1.0)["run"]["metrics"]
+
+
+def test_rounds_are_counted_on_when_old_phases_are_gone(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board_module, "POINTS", 4)
+    for number in range(1, 11):
+        board.write(opened(2 * number, 2.0, 1))
+        board.write(opened(2 * number + 1, 2.0, 1, type="evaluate"))
+    run = board.run("1-a")
+
+    assert run is not None
+    assert [9, 9, 10, 10] == [phase["round"] for phase in run["phases"]]
+
+
 def test_a_device_was_there_until_its_last_reply(board: Board) -> None:
     """A reply is heard a moment before it is noted."""
     board.write(opened(1, 100.0, 1))

@@ -68,6 +68,13 @@ def test_the_file_holds_its_data_and_no_way_out_of_it() -> None:
     assert 3 == html.count("'sha256-")
 
 
+def test_a_device_cannot_make_a_spreadsheet_reckon() -> None:
+    failed = exchange("reply-failed", "d1", 5.0, reason="=HYPERLINK(1)")
+    told = gather(HEAD, [*EVENTS[:6], failed], PlainPrice())
+
+    assert "'=HYPERLINK(1)" in to_csv(told)
+
+
 def test_what_another_run_did_and_what_came_after_is_left_out() -> None:
     told = report()
 

@@ -25,6 +25,7 @@ function draw(label, data, series, options = {}) {
   };
   requestAnimationFrame(() => {
     if (!element.isConnected) return;
+    eachDrawn(() => {}); // those that are gone are let go
     chart.make();
     drawn.add(chart);
   });

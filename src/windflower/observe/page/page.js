@@ -40,14 +40,23 @@ function route() {
     else a.removeAttribute("aria-current");
   }
   const [, chosen] = location.hash.match(pattern) ?? [];
-  view = open(main, page, chosen && decodeURIComponent(chosen));
+  view = open(main, page, chosen && decoded(chosen));
   if (page.summary) view.update(page.summary);
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // somebody wrote the address by hand
+  }
 }
 
 /** Take what changed since the last message; the first one holds everything. */
 function take(changes) {
   page.ahead = Date.now() / 1000 - changes.now;
   page.summary = { ...page.summary, ...changes, runs: { ...page.summary?.runs, ...changes.runs } };
+  for (const run of changes.gone ?? []) delete page.summary.runs[run];
   const { devices, broker, run } = page.summary;
   const offline = devices.offline ? `, ${devices.offline.toLocaleString("en")} offline` : "";
   document.getElementById("fleet").textContent = `${plural(devices.online, "device")} online${offline}`;
