@@ -130,7 +130,9 @@ class DeviceNode(Process[Effect | Trim]):
         store = self.place.blobs
         for effect in self._moving.values():
             if isinstance(effect, Upload):
-                store.cut_off(effect.grant, self.disk.rows[effect.reply.id].pack or b"")
+                # What was cancelled on the way is on the disk no more: nothing of it arrives.
+                row = self.disk.rows.get(effect.reply.id)
+                store.cut_off(effect.grant, (row.pack if row is not None else None) or b"")
                 continue
             missing = [ref for ref in effect.blobs if ref.digest not in self.disk.blobs]
             for ref in missing[:1]:
