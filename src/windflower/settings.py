@@ -29,6 +29,9 @@ def settings_file() -> Path:
     return Path(os.environ.get("WINDFLOWER_CONFIG") or "windflower.toml")
 
 
+_LAST_PORT = 65_535
+
+
 class Settings(BaseSettings):
     """A gateway's settings. Each can be given as WINDFLOWER_NAME."""
 
@@ -151,6 +154,13 @@ class Settings(BaseSettings):
 
     blobs_url: str | None = None
     """How devices reach blobs, where that is not http://BLOBS_HOST:BLOBS_PORT."""
+
+    @field_validator("page")
+    @classmethod
+    def _is_port(cls, given: str) -> str:
+        if int(given.rpartition(":")[2]) > _LAST_PORT:
+            raise ValueError(f"{given}: ports end at {_LAST_PORT}")
+        return given
 
     @property
     def page_address(self) -> tuple[str, int]:

@@ -1,9 +1,12 @@
 """The demo: two words, and what a person is told is true."""
 
+import os
+import re
+import signal
 from pathlib import Path
 
 import pytest
-from processes import MOSQUITTO, Program, Programs, events
+from processes import MOSQUITTO, Program, Programs, events, until
 
 KEYS = [
     "success",
@@ -115,3 +118,28 @@ def test_what_the_demo_leaves_behind_outlives_it(programs: Programs) -> None:
     assert {"gateway-started", "device-heard", "run-started", "run-ended"} <= kinds
     assert {"phase-opened", "command-sent", "reply-accepted", "round-measured"} <= kinds
     assert not (state / "gateway.json").exists()
+
+
+def test_a_demo_that_stays_wants_a_fleet_of_its_own(programs: Programs, tmp_path: Path) -> None:
+    state = str(tmp_path / "state")
+    gateway = programs.windflower("serve", "--state", state, "--format", "json", name="serve")
+    until(lambda: gateway.out, "the gateway")
+    program = programs.windflower("demo", "--stay", "--state", state, name="stay")
+
+    assert 78 == program.wait()
+    assert "already: end it, or give another --state" in program.err
+
+
+def test_a_demo_that_stays_goes_on_until_it_is_stopped(programs: Programs, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    program = programs.windflower(
+        *("demo", "--stay", "--devices", "3", "--state", str(state)), name="stay"
+    )
+    until(lambda: "round 2:" in program.err, "two rounds")
+    pid = int(program.err.split("kill -9 ")[1].split(".")[0])
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: "is lost: not heard since" in program.err, "the loss")
+
+    assert 0 == program.end()
+    assert "page http://127.0.0.1:" in program.err
+    assert re.search(r"Stopped after \d+ rounds", program.err)

@@ -120,6 +120,11 @@ async def _demo_that_stays(request: JobRequest, *, is_json: bool) -> dict[str, A
 
     def around(show: Show) -> Show:
         def taken(line: dict[str, Any]) -> None:
+            if line["event"] == "gateway-ready" and not line["ours"]:
+                raise ConfigError(
+                    f"a gateway runs on {request.state} already: end it, or give another --state",
+                    key="state",
+                )
             progress.take(line)
             pids.take(line)
             show(line)

@@ -1,7 +1,6 @@
 """`windflower runs`, `report`, `verify`: what the journal holds of runs, gateway or not."""
 
 import asyncio
-import json
 import sys
 import time
 from collections import Counter, defaultdict
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from windflower.adapters.aws.costs import TrafficPrice
-from windflower.adapters.local.event_file import LARGE_BYTES, latest_events
+from windflower.adapters.local.event_file import LARGE_BYTES, as_events, latest_events
 from windflower.adapters.local.journal import SqliteJournal, read_journal
 from windflower.cli.run import say
 from windflower.core.ledger import RunRecord, Settlement
@@ -209,7 +208,11 @@ def _lines(events: Path, kind: str) -> Iterable[dict[str, Any]]:
     for file in (events.with_name(f"{events.name}.old"), events):
         if file.exists():
             with file.open() as lines:
-                yield from (json.loads(text) for text in lines if f'"{kind}"' in text)
+                yield from as_events(text for text in lines if f'"{kind}"' in text)
+
+
+def _number(value: float | None) -> str:
+    return "nan" if value is None else f"{value:.4g}"
 
 
 def _told(
@@ -234,7 +237,7 @@ def _told(
     if measured:
         lines.append("")
     for line in measured:
-        numbers = ", ".join(f"{k} {v:.4g}" for k, v in line["metrics"].items())
+        numbers = ", ".join(f"{k} {_number(v)}" for k, v in line["metrics"].items())
         lines.append(f"round {line['round']}, {line['stage']}: {numbers}")
     if run.result.get("model-hash"):
         lines += ["", f"model {run.result['model-hash']}"]

@@ -127,16 +127,24 @@ class Board:
         price: what traffic costs.
         exchanges: of how many exchanges it is kept what a device was at.
         news: how much of what happened is told.
+        points: so many phases, and measurements, of a run are kept; None for as many as a page
+            shows.
 
     Attributes:
         seq: grows with every event that changes something.
     """
 
     def __init__(
-        self, price: Price | None = None, *, exchanges: int = EXCHANGES, news: int = NEWS
+        self,
+        price: Price | None = None,
+        *,
+        exchanges: int = EXCHANGES,
+        news: int = NEWS,
+        points: int | None = None,
     ) -> None:
         self.seq = 0
         self._price = price
+        self._points = points or POINTS
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._timelines = Timelines(exchanges)
         self._news: deque[Line] = deque(maxlen=news)
@@ -216,12 +224,14 @@ class Board:
         presences = {presence.device: presence for presence in roster}
         online = sum(presence.is_online for presence in roster)
         latest = next(reversed(self._runs.values()), None)
+        under_way = (run for run in reversed(self._runs.values()) if run.state == "open")
+        shown = next(under_way, latest)
         return {
             "seq": self.seq,
             "now": now,
             "broker": {"address": self._broker, "problem": self._broker_problem},
             "devices": {"online": online, "offline": len(roster) - online},
-            "run": None if latest is None else self._head(latest, presences),
+            "run": None if shown is None else self._head(shown, presences),
             "runs": {run.run: _row(run) for run in self._runs.values()},
             "news": list(self._news),
         }
@@ -346,7 +356,7 @@ class Board:
             waits_for_offline=line.get("waits_for_offline", True),
             devices=line["devices"],
         )
-        run.phases = [*before, phase][-POINTS:]
+        run.phases = [*before, phase][-self._points :]
         self._timelines.open(run.run, phase.number)
 
     def _phase_closed(self, line: Line) -> None:
@@ -360,7 +370,7 @@ class Board:
         run = self._run(line)
         run.round = max(run.round, line["round"])
         point = {key: without_nan(line[key]) for key in ("round", "stage", "metrics", "at")}
-        run.measured = [*run.measured, point][-POINTS:]
+        run.measured = [*run.measured, point][-self._points :]
 
     def _unfit(self, line: Line) -> None:
         if line["is_left_out"]:

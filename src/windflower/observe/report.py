@@ -41,7 +41,7 @@ def gather(head: Mapping[str, Any], events: Iterable[Line], price: Price) -> Lin
         price: what traffic costs.
     """
     run, latest = str(head["run"]), 0.0
-    board = Board(price, exchanges=_EVER, news=_NEWS)
+    board = Board(price, exchanges=_EVER, news=_NEWS, points=_EVER)
     for line in events:
         if line.get("run") == run or line["event"] in _FLEET:
             board.replay([line])

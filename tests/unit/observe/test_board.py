@@ -7,7 +7,6 @@ import pytest
 from samples import RUN_RECORD, PlainPrice
 
 from windflower.core.roster import Presence
-from windflower.observe import board as board_module
 from windflower.observe.board import ERRORS, NAMED, NEWS, RUNS, Board
 
 RUN = {"run": "1-a"}
@@ -126,9 +125,8 @@ def test_a_phase_that_is_asked_again_after_a_death_counts_once(board: Board) -> 
     assert 1 == run["ok"]
 
 
-def test_nothing_grows_for_ever(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(board_module, "POINTS", 20)
-    board = Board(exchanges=10)
+def test_nothing_grows_for_ever() -> None:
+    board = Board(exchanges=10, points=20)
     for number in range(100):
         board.write(sent("d0", 2.0, command=f"pushed-{number}"))
     pushed = board.timeline("1-a", 0, 3.0)
@@ -195,10 +193,8 @@ def test_what_is_not_finite_is_shown_as_missing(board: Board) -> None:
     assert {"train": {"loss": None}} == board.summary([], 1.0)["run"]["metrics"]
 
 
-def test_rounds_are_counted_on_when_old_phases_are_gone(
-    board: Board, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(board_module, "POINTS", 4)
+def test_rounds_are_counted_on_when_old_phases_are_gone() -> None:
+    board = Board(points=4)
     for number in range(1, 11):
         board.write(opened(2 * number, 2.0, 1))
         board.write(opened(2 * number + 1, 2.0, 1, type="evaluate"))
@@ -206,6 +202,14 @@ def test_rounds_are_counted_on_when_old_phases_are_gone(
 
     assert run is not None
     assert [9, 9, 10, 10] == [phase["round"] for phase in run["phases"]]
+
+
+def test_a_run_that_is_under_way_is_shown_before_one_that_began_later(board: Board) -> None:
+    board.write({"event": "run-started", "at": 2.0, "run": "2-b", "app": "w"})
+    ended = {"event": "run-ended", "at": 9.0, "run": "2-b", "success": True, "seconds": 8.0}
+    board.write({**ended, "reason": "r"})
+
+    assert "1-a" == board.summary([], 10.0)["run"]["run"]
 
 
 def test_a_device_was_there_until_its_last_reply(board: Board) -> None:

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -54,10 +55,15 @@ def latest_events(path: Path, *, at_most_bytes: int = 1 << 20) -> list[dict[str,
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - at_most_bytes, 0))
         lines = file.read(at_most_bytes).splitlines()
-    return [line for line in map(_event, lines) if line is not None]
+    return list(as_events(lines))
 
 
-def _event(text: bytes) -> dict[str, Any] | None:
+def as_events(lines: Iterable[bytes | str]) -> Iterator[dict[str, Any]]:
+    """Yield the events that lines hold, and skip what is none."""
+    yield from (line for line in map(_event, lines) if line is not None)
+
+
+def _event(text: bytes | str) -> dict[str, Any] | None:
     try:
         line = json.loads(text)
     except ValueError:

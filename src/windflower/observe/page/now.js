@@ -10,6 +10,7 @@ export function why(run, now) {
   const phase = run.phase;
   if (run.state === "suspended") return `Suspended: ${run.reason}. It goes on with: windflower run --resume ${run.run}`;
   if (run.state !== "open") return `${run.state === "done" ? "Done" : "Failed"}${run.reason ? `: ${run.reason}` : ""}`;
+  if (phase === undefined) return "It is under way, beside a run that began later.";
   if (!phase) return "Between two phases: the app itself is at work.";
   const answered = phase.ok + phase.failed;
   const said = [`${phase.round ? `Round ${phase.round}, ` : ""}${phase.type}, open for ${span(now - phase.opened_at)}: ${answered.toLocaleString("en")} of ${plural(phase.devices, "device")} answered.`];

@@ -63,9 +63,10 @@ export const state = (name, word) => h("span", { class: `state ${name}` }, word 
 
 /** Replace what an element shows, but leave it alone if nothing changed: no flicker, no lost focus. */
 export function show(parent, ...children) {
-  const held = parent.contains(document.activeElement) ? document.activeElement.id : "";
+  const { id, tagName, hash } = document.activeElement;
+  const held = parent.contains(document.activeElement) && (id ? `#${CSS.escape(id)}` : hash ? `a[href="${CSS.escape(hash)}"]` : tagName);
   parent.replaceChildren(...children.flat(9).filter((child) => child !== null && child !== undefined));
-  if (held) document.getElementById(held)?.focus();
+  if (held) parent.querySelector(held)?.focus();
 }
 
 /** A table; `columns` are [heading, is a number, shown on phones too]. Cells are text or elements. */
