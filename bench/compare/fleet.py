@@ -76,7 +76,7 @@ class Fleet:
     def _start_gateway(self) -> Program:
         gateway = self._near(
             *("serve", "--state", str(self._state), "--broker", BROKER, "--format", "json"),
-            *("--blobs-host", NEAR, "--blobs-port", "8777"),
+            *("--blobs", f"{NEAR}:8777"),
         )
         until(lambda: gateway.out, "the gateway")
         return gateway

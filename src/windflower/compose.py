@@ -43,10 +43,9 @@ from windflower.observe.endpoint import LOOPBACK, Looking
 from windflower.observe.hooks import Hooks
 from windflower.observe.sinks import Drain, name_of, open_sink
 from windflower.ports import Blobs, Commands, Intake, Journal
-from windflower.settings import Settings
+from windflower.settings import Settings, host_and_port, own_broker_port
 from windflower.wire.limits import INLINE_PACK_BYTES
 from windflower.wire.sealing import KEY_BYTES, Signer
-from windflower.wire.topics import Topics
 
 _LEFT_S: Final = 3600.0
 """A file that is on its way from a command to its gateway is younger than this."""
@@ -189,7 +188,6 @@ async def _reach_broker(settings: Settings, state: StateFolder) -> AsyncIterator
         link = MqttFleetLink(
             broker.address,
             fleet=hashlib.sha256(Signer(secret).public_key.encode()).hexdigest()[:12],
-            topics=Topics(settings.topic_prefix),
         )
         try:
             yield _World(
@@ -199,7 +197,7 @@ async def _reach_broker(settings: Settings, state: StateFolder) -> AsyncIterator
                 broker_name=broker.name,
                 blobs_url=blobs.base_url,
                 own=broker.own,
-                access=Access.of(broker.address, settings.topic_prefix),
+                access=Access.of(broker.address),
             )
         finally:
             await endpoint.stop()
@@ -256,8 +254,9 @@ class _Broker:
 
 
 async def _start_broker(settings: Settings, state: StateFolder) -> _Broker:
-    if settings.broker is None:
-        own = LocalBroker(state.broker, port=settings.broker_port)
+    port = own_broker_port(settings.broker)
+    if settings.broker is None or port is not None:
+        own = LocalBroker(state.broker, port=port or 0)
         address = await own.start()
         return _Broker(address, own.name, own)
     address = BrokerAddress.parse(
@@ -375,17 +374,16 @@ async def _open_endpoint(
     settings: Settings, state: StateFolder, broker: _Broker, blobs: BlobFolder
 ) -> HttpServer:
     """Serve blobs, on the port of last time where that is free: devices hold URLs with it."""
-    given = (settings.blobs_host or "").removeprefix("[").removesuffix("]")
-    host = given or _own_address(broker.address)
+    host, port = host_and_port(settings.blobs)
+    host = host or _own_address(broker.address)
     if host in ("0.0.0.0", "::") and settings.blobs_url is None:  # noqa: S104 - refused here
         raise ConfigError(
-            f"--blobs-host {host} is every address: say with --blobs-url how devices reach it",
+            f"blobs {settings.blobs} is every address: say with --blobs-url how devices reach it",
             key="blobs_url",
         )
     remembered = RememberedPort(state.path / "blobs" / "port")
-    endpoint = HttpServer(
-        blob_endpoint(blobs), host=host, port=settings.blobs_port or await remembered.last(host)
-    )
+    port = port or await remembered.last(host)
+    endpoint = HttpServer(blob_endpoint(blobs), host=host, port=port)
     port = await endpoint.start()
     remembered.remember(port)
     blobs.base_url = settings.blobs_url or f"http://{in_url(host)}:{port}"
@@ -396,7 +394,8 @@ async def _open_page(
     settings: Settings, state: StateFolder, looking: Looking
 ) -> tuple[HttpServer, str]:
     """Show what there is to see, on the port of last time where that is free; return its URL."""
-    host, port = settings.page_address
+    host, port = host_and_port(settings.page)
+    host = host or "127.0.0.1"
     if host not in LOOPBACK and settings.page_token is None:
         raise ConfigError(
             f"page {settings.page} can be reached by others: set page_token, which they must know",

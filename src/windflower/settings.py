@@ -3,8 +3,10 @@
 import os
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -29,14 +31,14 @@ def settings_file() -> Path:
     return Path(os.environ.get("WINDFLOWER_CONFIG") or "windflower.toml")
 
 
-_LAST_PORT = 65_535
+_PREFIX: Final = "WINDFLOWER_"
 
 
 class Settings(BaseSettings):
     """A gateway's settings. Each can be given as WINDFLOWER_NAME."""
 
     model_config = SettingsConfigDict(
-        env_prefix="WINDFLOWER_", extra="forbid", frozen=True, use_attribute_docstrings=True
+        env_prefix=_PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True
     )
 
     @field_validator("hooks", mode="before")
@@ -70,10 +72,8 @@ class Settings(BaseSettings):
     """Whether this gateway was started for one run and ends with it; `windflower run` says so."""
 
     broker: str | None = None
-    """An MQTT broker, mqtt[s]://[user:password@]host[:port]. None starts one on loopback."""
-
-    broker_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Where the broker that we start listens; 0 takes a free port."""
+    """An MQTT broker, mqtt[s]://[user:password@]host[:port][/prefix]; what follows the host is put
+    before every topic. None starts one on loopback, and `:1883` starts it on that port."""
 
     broker_ca: Path | None = None
     """Certificates that the broker's is checked against; the system's by default."""
@@ -83,9 +83,6 @@ class Settings(BaseSettings):
 
     broker_key: Path | None = None
     """The key of our own certificate."""
-
-    topic_prefix: str = ""
-    """Put before every MQTT topic."""
 
     place: Literal["local", "aws"] = "local"
     """Where the fleet is: at a broker, or behind AWS IoT Core. The latter needs all that begins
@@ -127,18 +124,18 @@ class Settings(BaseSettings):
     ends, updates whose aggregate is kept go first; if that is not enough, the run goes on and
     cannot be begun again."""
 
-    blobs_host: str | None = None
-    """The address on which devices can reach blobs. None is 127.0.0.1 beside a broker on this
-    machine, else the address of this machine from which the broker is reached."""
+    blobs: str = ":0"
+    """Where devices can reach blobs, HOST:PORT. Without a host it is 127.0.0.1 beside a broker on
+    this machine, else the address of this machine from which the broker is reached. Port 0 takes a
+    free one, and the same again after a restart."""
 
-    blobs_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """The port on which devices can reach blobs; 0 takes a free one."""
+    blobs_url: str | None = None
+    """How devices reach blobs, where that is not `http://` and what `blobs` says."""
 
-    page: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\[\]]+):[0-9]{1,5}$")] = (
-        "127.0.0.1:0"
-    )
-    """Where the page and `/metrics` are, HOST:PORT. Port 0 takes a free one, and the same again
-    after a restart. Another address than this machine's own needs a `page_token`."""
+    page: str = ":0"
+    """Where the page and `/metrics` are, HOST:PORT; without a host only this machine can look.
+    Port 0 takes a free one, and the same again after a restart. Another address than this machine's
+    own needs a `page_token`."""
 
     page_token: str | None = None
     """What has to be known by whoever looks; None lets everybody on this machine look."""
@@ -152,21 +149,44 @@ class Settings(BaseSettings):
     """Where a run's measurements go too: `jsonl:FILE`, `csv:FILE`, `tensorboard:FOLDER`,
     `mlflow:FOLDER` or `mlflow:URI`. In the environment, with spaces between them."""
 
-    blobs_url: str | None = None
-    """How devices reach blobs, where that is not http://BLOBS_HOST:BLOBS_PORT."""
-
-    @field_validator("page")
+    @field_validator("page", "blobs")
     @classmethod
-    def _is_port(cls, given: str) -> str:
-        if int(given.rpartition(":")[2]) > _LAST_PORT:
-            raise ValueError(f"{given}: ports end at {_LAST_PORT}")
+    def _listens(cls, given: str) -> str:
+        host_and_port(given)
         return given
 
-    @property
-    def page_address(self) -> tuple[str, int]:
-        """Where the page is: host and port."""
-        host, _, port = self.page.rpartition(":")
-        return host.strip("[]"), int(port)
+    @field_validator("broker")
+    @classmethod
+    def _has_port(cls, given: str | None) -> str | None:
+        own_broker_port(given)
+        return given
+
+
+def own_broker_port(broker: str | None) -> int | None:
+    """Return where the broker that we start listens, 0 for a free port; None: it is not ours.
+
+    Raises:
+        ValueError: `broker` begins with a colon, and no port follows.
+    """
+    if broker is None:
+        return 0
+    return host_and_port(broker)[1] if broker.startswith(":") else None
+
+
+def host_and_port(given: str) -> tuple[str, int]:
+    """Read `HOST:PORT`; the host may be missing, and stands in brackets where it is IPv6.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    parts = urlsplit(f"//{given}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if port is None or parts.netloc != given or parts.username is not None:
+        raise ValueError(f"{given!r} is not HOST:PORT or :PORT, with a port up to 65535")
+    return parts.hostname or "", port
 
 
 def load_settings(**given: object) -> Settings:
@@ -186,6 +206,29 @@ def load_settings(**given: object) -> Settings:
         raise ConfigError(f"{source}: {first['msg']}", key=key, source=source) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{settings_file()} is not TOML: {error}", key="config") from error
+
+
+_OTHERS: Final = frozenset({"CONFIG", "NODE_CONFIG", "AGENT_FLAGS"})
+"""Variables with our prefix that are no settings: the file's name, and what systemd tells."""
+
+
+def ignored_variables() -> dict[str, str | None]:
+    """Return variables of the environment that look like settings and are none.
+
+    They may be misspelled. They are no error, because others name variables too: Kubernetes one for
+    each service. What begins with WINDFLOWER_AWS_ is a stack's to say.
+
+    Returns:
+        the variable that may be meant, by name.
+    """
+    known = {_variable(key) for key in Settings.model_fields}
+    others = {_variable(name) for name in _OTHERS}
+    found = {name for name in os.environ if name.startswith(_PREFIX)} - known - others
+    return {
+        name: next(iter(get_close_matches(name, known, n=1, cutoff=0.85)), None)
+        for name in sorted(found)
+        if not name.startswith(_variable("aws_"))
+    }
 
 
 def origins(**given: object) -> dict[str, str]:
@@ -208,7 +251,7 @@ def _is_default(key: str, flags: Mapping[str, object], written: Mapping[str, obj
 
 
 def _variable(key: str) -> str:
-    return f"WINDFLOWER_{key.upper()}"
+    return f"{_PREFIX}{key.upper()}"
 
 
 def _source(key: str, flags: Mapping[str, object]) -> str:

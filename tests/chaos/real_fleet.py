@@ -78,7 +78,7 @@ class RealFleet:
         return self._programs.windflower(
             *("serve", "--state", str(self.state), "--format", "json"),
             *("--broker", f"mqtt://127.0.0.1:{self._broker_port}"),
-            *("--blobs-port", str(self._blobs_port)),
+            *("--blobs", f":{self._blobs_port}"),
             name="gateway",
         )
 

@@ -112,7 +112,7 @@ def test_a_run_over_a_bad_link_and_a_cut_gives_the_same_model(
     state = tmp_path / "state"
     with link.near.entered():
         gateway = programs.windflower(
-            *("serve", "--state", str(state), "--broker", BROKER, "--blobs-host", NEAR),
+            *("serve", "--state", str(state), "--broker", BROKER, "--blobs", f"{NEAR}:0"),
             *("--format", "json"),
             name="gateway",
         )

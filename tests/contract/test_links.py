@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -80,7 +80,7 @@ async def on_aws(
             nucleus = Nucleus(str(socket), TOKEN)
             return GreengrassDeviceLink(nucleus, device, topics=Topics(), ingest=ingest)
         will = Heartbeat(device, 1.0, "boot", "gone", 60.0)
-        return MqttDeviceLink(address, last_will=will, topics=Topics(), ingest=ingest)
+        return MqttDeviceLink(address, last_will=will, ingest=ingest)
 
     yield Place(commands, replies, presence, device, keeps_order=False)
     for nucleus in nuclei:
@@ -111,12 +111,12 @@ async def place(
     if request.param == "local iotcore":
         monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     broker = LocalBroker(tmp_path)
-    address = await broker.start()
-    fleet = MqttFleetLink(address, fleet="test", topics=Topics("site-1"))
+    address = replace(await broker.start(), topic_prefix="site-1")
+    fleet = MqttFleetLink(address, fleet="test")
 
     def device(device: str) -> Link:
         will = Heartbeat(device, 1.0, "boot", "gone", 60.0)
-        return MqttDeviceLink(address, last_will=will, topics=Topics("site-1"))
+        return MqttDeviceLink(address, last_will=will)
 
     yield Place(fleet, fleet.replies, fleet.presence, device)
     await fleet.close()
@@ -224,11 +224,11 @@ async def test_a_gateway_that_comes_later_learns_the_name_of_a_device(tmp_path: 
     broker = LocalBroker(tmp_path)
     address = await broker.start()
     will = Heartbeat("d1", 1.0, "boot", "gone", 60.0)
-    link = MqttDeviceLink(address, last_will=will, topics=Topics())
+    link = MqttDeviceLink(address, last_will=will)
     await link.next()
     link.beat(BEAT)
     await link.close()
-    fleet = MqttFleetLink(address, fleet="late", topics=Topics())
+    fleet = MqttFleetLink(address, fleet="late")
     await fleet.open()
 
     assert [("d1", True)] == [(d.device, d.is_kept) for d in await taken(fleet.presence)]

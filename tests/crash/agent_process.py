@@ -15,9 +15,9 @@ _INTERVAL_S: Final = 0.3
 
 async def serve(place: Place, stop: asyncio.Event) -> None:
     """Serve until told to stop."""
-    arguments = ["--broker", place.broker, "--device-id", place.name]
+    arguments = ["--broker", f"{place.broker}/{place.name}", "--device-id", place.name]
     arguments += ["--state", str(place.device_state), "--interval", str(_INTERVAL_S)]
-    quarters = Quarters(parse([*arguments, "--topic-prefix", place.name]))
+    quarters = Quarters(parse(arguments))
     ledger = Ledger(place.work)
     agents = [
         quarters.agent(device, "", ScriptedWorker(number, ledger))

@@ -27,10 +27,8 @@ async def serve(place: Place, stop: asyncio.Event) -> None:
     """Serve until told to stop; say the last model as soon as there is one."""
     settings = Settings(
         state=place.gateway_state,
-        broker=place.broker,
-        topic_prefix=place.name,
-        blobs_host="127.0.0.1",
-        blobs_port=place.blobs_port,
+        broker=f"{place.broker}/{place.name}",
+        blobs=f"127.0.0.1:{place.blobs_port}",
         resume_gb=BUDGET_BYTES / (1 << 30),
     )
     async with open_gateway(settings) as gateway:

@@ -29,9 +29,9 @@ def environment(programs: Programs, tmp_path: Path) -> dict[str, str]:
         *(f"cafile {ca}", f"certfile {certificate}", f"keyfile {key}"),
     )
     return {
-        "WINDFLOWER_BROKER": address.replace("mqtt://", "mqtts://fleet:p%40ss%3Aword%2F%2541@"),
+        "WINDFLOWER_BROKER": address.replace("mqtt://", "mqtts://fleet:p%40ss%3Aword%2F%2541@")
+        + "/east",
         "WINDFLOWER_BROKER_CA": str(ca),
-        "WINDFLOWER_TOPIC_PREFIX": "east",
         "WINDFLOWER_STATE": str(tmp_path / "state"),
     }
 

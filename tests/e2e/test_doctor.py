@@ -93,15 +93,14 @@ def test_tls_and_permissions_are_told_apart(programs: Programs, tmp_path: Path) 
         *(f"cafile {ca}", f"certfile {certificate}", f"keyfile {key}"),
     )
     good = {
-        "WINDFLOWER_BROKER": address.replace("mqtt://", "mqtts://fleet:secret@"),
+        "WINDFLOWER_BROKER": address.replace("mqtt://", "mqtts://fleet:secret@") + "/east",
         "WINDFLOWER_BROKER_CA": str(ca),
-        "WINDFLOWER_TOPIC_PREFIX": "east",
     }
     wrong: dict[str, dict[str, str]] = {
         "certificate that we do not accept": {"WINDFLOWER_BROKER_CA": str(stranger)},
         "of ours cannot be read": {"WINDFLOWER_BROKER_CA": str(tmp_path / "none.pem")},
         "does not speak MQTT 5": {"WINDFLOWER_BROKER": address},
-        "not authorised": {"WINDFLOWER_BROKER": address.replace("mqtt://", "mqtts://fleet:x@")},
+        "not authorised": {"WINDFLOWER_BROKER": good["WINDFLOWER_BROKER"].replace("secret", "x")},
     }
 
     code, found = examine(programs, tmp_path, **good)
@@ -131,12 +130,13 @@ def test_who_holds_a_port_is_named(
     code, found = examine(
         programs,
         tmp_path,
-        WINDFLOWER_BLOBS_PORT=str(port),
+        WINDFLOWER_BLOBS=f":{port}",
         WINDFLOWER_PAGE=f"127.0.0.1:{free_port()}",
     )
 
-    assert (1, "problem", "ok") == (code, found["blobs_port"]["level"], found["page"]["level"])
-    assert f"(pid {os.getpid()})" in found["blobs_port"]["says"]
+    levels = (found["blobs port"]["level"], found["page port"]["level"])
+    assert (1, "problem", "ok") == (code, *levels)
+    assert f"(pid {os.getpid()})" in found["blobs port"]["says"]
 
 
 def test_room_that_may_not_do_is_a_warning(programs: Programs, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_gateway_that_runs_is_asked(programs: Programs, tmp_path: Path) -> Non
     state = tmp_path / "state"
     port = free_port()
     served = programs.windflower(
-        *("serve", "--state", str(state), "--format", "json", "--blobs-port", str(port)),
+        *("serve", "--state", str(state), "--format", "json", "--blobs", f":{port}"),
         name="serve",
     )
     until(lambda: served.out, "the gateway")
@@ -174,11 +174,11 @@ def test_a_gateway_that_runs_is_asked(programs: Programs, tmp_path: Path) -> Non
     )
 
     def heard() -> Findings | None:
-        code, found = examine(programs, state, WINDFLOWER_BLOBS_PORT=str(port))
+        code, found = examine(programs, state, WINDFLOWER_BLOBS=f":{port}")
         assert 0 == code
         return found if found["devices"]["level"] == "warning" else None
 
     found = until(heard, "the device's clock")
     assert "watch-9 by +3600 s" in found["devices"]["says"]
     assert "ok" == found["blobs"]["level"]
-    assert f"{port} is our gateway's, which runs" == found["blobs_port"]["says"]
+    assert f"{port} is our gateway's, which runs" == found["blobs port"]["says"]

@@ -139,14 +139,14 @@ def test_an_option_of_another_type(programs: Programs, apps: Path) -> None:
     assert "windflower: numbers takes int in averaging, not 'many'" == last_line(program)
 
 
-@pytest.mark.parametrize("option", ["--broker-port", "--blobs-port"])
+@pytest.mark.parametrize("option", ["--broker", "--blobs", "--page"])
 def test_a_port_in_use(programs: Programs, tmp_path: Path, option: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
         state = str(tmp_path / "state")
-        program = programs.windflower("serve", "--state", state, option, port, name="serve")
+        program = programs.windflower("serve", "--state", state, option, f":{port}", name="serve")
 
         assert 78 == program.wait()
     assert port in last_line(program)

@@ -23,16 +23,16 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("host", ["::1", "[::1]", "::"])
+@pytest.mark.parametrize("host", ["[::1]", "[::]"])
 def test_devices_move_their_blobs_over_ipv6(
     programs: Programs, apps: Path, tmp_path: Path, host: str
 ) -> None:
     port = free_port()
     state, url = str(tmp_path / "state"), f"http://[::1]:{port}"
-    every = ["--blobs-url", url] if host == "::" else []
+    every = ["--blobs-url", url] if host == "[::]" else []
     serve = programs.windflower(
         *("serve", "--state", state, "--format", "json"),
-        *("--blobs-host", host, "--blobs-port", str(port), *every),
+        *("--blobs", f"{host}:{port}", *every),
         name="serve",
     )
     until(lambda: serve.out, "the gateway")
@@ -49,8 +49,8 @@ def test_devices_move_their_blobs_over_ipv6(
 
 def test_every_address_of_ipv6_has_no_url_of_its_own(programs: Programs, tmp_path: Path) -> None:
     serve = programs.windflower(
-        "serve", "--state", str(tmp_path), "--blobs-host", "::", name="serve"
+        "serve", "--state", str(tmp_path), "--blobs", "[::]:0", name="serve"
     )
 
     assert 78 == serve.wait()
-    assert "--blobs-host :: is every address: say with --blobs-url" in serve.err
+    assert "blobs [::]:0 is every address: say with --blobs-url" in serve.err

@@ -20,7 +20,7 @@ TASKS: Final = "tasks"
 
 async def serve(state: Path, broker: str) -> None:
     """Serve as `windflower serve --format json` does, until SIGTERM."""
-    settings = load_settings(state=state, broker=broker, blobs_host="127.0.0.1")
+    settings = load_settings(state=state, broker=broker, blobs="127.0.0.1:0")
     state.mkdir(parents=True, exist_ok=True)
     serving = asyncio.create_task(serve_gateway(settings, is_json=True))
     counting = asyncio.create_task(count_tasks(state / TASKS))

@@ -72,7 +72,7 @@ def restart(programs: Programs, settled: int) -> RestartFigures:
     (device,) = crew.devices
     state = StateFolder(programs.folder / "gateway")
     elsewhere = Settings(  # where the waiting device hears nothing
-        state=state.path, broker=broker.address, topic_prefix="elsewhere", blobs_host="127.0.0.1"
+        state=state.path, broker=f"{broker.address}/elsewhere", blobs="127.0.0.1:0"
     )
     command = asyncio.run(leave_behind(elsewhere, settled=settled, waiting=device))
     recalled, recall_s, open_s = asyncio.run(_alone(elsewhere))

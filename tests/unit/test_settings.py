@@ -1,12 +1,20 @@
 """A setting comes from a flag, else the environment, else the file; an error names which."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from windflower.cli.config import show_settings
 from windflower.errors import ConfigError
-from windflower.settings import Settings, load_settings, origins
+from windflower.settings import (
+    Settings,
+    host_and_port,
+    ignored_variables,
+    load_settings,
+    origins,
+    own_broker_port,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -19,19 +27,19 @@ def test_the_defaults_need_nothing() -> None:
     settings = load_settings()
 
     assert "windflower" == settings.state.name
-    assert (None, 0, None) == (settings.broker, settings.broker_port, settings.blobs_host)
+    assert (None, ":0", ":0") == (settings.broker, settings.blobs, settings.page)
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "windflower.toml").write_text('broker = "mqtt://file"\nblobs_port = 1\n')
+    (tmp_path / "windflower.toml").write_text('broker = "mqtt://file"\nblobs = ":1"\n')
     monkeypatch.setenv("WINDFLOWER_BROKER", "mqtt://environment")
     monkeypatch.setenv("WINDFLOWER_STATE", "/a")
 
     assert "mqtt://environment" == load_settings(broker=None).broker
     assert "mqtt://flag" == load_settings(broker="mqtt://flag").broker
-    assert (1, Path("/a")) == (load_settings().blobs_port, load_settings().state)
+    assert (":1", Path("/a")) == (load_settings().blobs, load_settings().state)
 
 
 @pytest.mark.parametrize("by", ["flag", "environment", "file"])
@@ -40,21 +48,55 @@ def test_a_wrong_value_is_named_with_its_source(
 ) -> None:
     flags: dict[str, object] = {}
     if by == "flag":
-        flags["broker_port"] = 70000
+        flags["blobs"] = ":70000"
     elif by == "environment":
-        monkeypatch.setenv("WINDFLOWER_BROKER_PORT", "many")
+        monkeypatch.setenv("WINDFLOWER_BLOBS", "many")
     else:
-        (tmp_path / "windflower.toml").write_text("broker_port = -1\n")
+        (tmp_path / "windflower.toml").write_text('blobs = "a:b"\n')
     expected = {
-        "flag": "--broker-port: ",
-        "environment": "WINDFLOWER_BROKER_PORT: ",
-        "file": "broker_port in windflower.toml: ",
+        "flag": "--blobs: ",
+        "environment": "WINDFLOWER_BLOBS: ",
+        "file": "blobs in windflower.toml: ",
     }
     with pytest.raises(ConfigError) as caught:
         load_settings(**flags)
 
     assert str(caught.value).startswith(expected[by])
-    assert "broker_port" == caught.value.key
+    assert "HOST:PORT" in str(caught.value)
+    assert "blobs" == caught.value.key
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [(":0", ("", 0)), ("a.example:80", ("a.example", 80)), ("[::1]:65535", ("::1", 65535))],
+)
+def test_where_to_listen_is_read(given: str, read: tuple[str, int]) -> None:
+    assert read == host_and_port(given)
+
+
+@pytest.mark.parametrize("given", ["", "a", "a:", "::1", ":65536", ":-1", "a:1/b", "u@a:1", ":a"])
+def test_where_nobody_can_listen_is_refused(given: str) -> None:
+    with pytest.raises(ValueError, match="is not HOST:PORT"):
+        host_and_port(given)
+
+
+def test_a_broker_of_our_own_can_have_a_port() -> None:
+    assert (0, 1883, None) == tuple(map(own_broker_port, (None, ":1883", "mqtt://a:1")))
+    with pytest.raises(ConfigError, match="HOST:PORT"):
+        load_settings(broker=":many")
+
+
+def test_a_variable_that_no_setting_has_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("WINDFLOWER_")]:
+        monkeypatch.delenv(name)
+    for name in ("STATE", "CONFIG", "NODE_CONFIG", "AGENT_FLAGS", "AWS_RESULTS"):
+        monkeypatch.setenv(f"WINDFLOWER_{name}", "x")
+    assert {} == ignored_variables()
+    monkeypatch.setenv("WINDFLOWER_BROKR", "mqtt://a")
+    monkeypatch.setenv("WINDFLOWER_SERVICE_HOST", "10.0.0.1")
+
+    expected = {"WINDFLOWER_BROKR": "WINDFLOWER_BROKER", "WINDFLOWER_SERVICE_HOST": None}
+    assert expected == ignored_variables()
 
 
 def test_an_unknown_key_in_the_file_is_refused(tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     broker = os.environ.pop(BROKER_VARIABLE, None)  # the app's worker need not know it
-    help_ = "mqtt[s]://[user:password@]host[:port], or greengrass:; else in WINDFLOWER_BROKER"
+    help_ = "mqtt[s]://[user:password@]host[:port][/prefix], or greengrass:; else in "
+    help_ += BROKER_VARIABLE
     add("--broker", default=broker, required=broker is None, help=help_)
     add("--device-id", required=True, help="this device's name in the fleet")
     add(
@@ -69,7 +70,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--interval", type=_interval, default=60.0, help="seconds between heartbeats (60)")
     add("--gateway-key", help="obey only this gateway (its public key, base64); else the first")
     add("--label", action="append", default=[], help="key=value, to tell devices apart by")
-    add("--topic-prefix", default="", help="put before every MQTT topic")
     add("--ca", type=Path, help="certificates to check the broker's against")
     add("--certificate", help="this device's certificate; in the path, {device} is its id")
     add("--key", help="the key of this device's certificate; likewise")
@@ -120,7 +120,6 @@ class Quarters:
     def __init__(self, given: argparse.Namespace) -> None:
         self._given = given
         self._ingest = _ingest(given)
-        self._topics = Topics(given.topic_prefix)
         self._labels = _labels(given.label)
         self._state: Path = given.state or _default_state(given.device_id)
         make_private(self._state)  # it keeps secrets that noise for privacy is drawn from
@@ -165,7 +164,7 @@ class Quarters:
             return GREENGRASS, self._by_nucleus(device)
         address = self._address(device)
         will = Heartbeat(device, time.time(), boot, "gone", self._given.interval)
-        link = MqttDeviceLink(address, last_will=will, topics=self._topics, ingest=self._ingest)
+        link = MqttDeviceLink(address, last_will=will, ingest=self._ingest)
         return str(address), link
 
     def _by_nucleus(self, device: str) -> Link:
@@ -187,7 +186,7 @@ class Quarters:
                 key="broker",
             ) from error
         nucleus = Nucleus.take(os.environ)
-        return GreengrassDeviceLink(nucleus, device, topics=self._topics, ingest=self._ingest)
+        return GreengrassDeviceLink(nucleus, device, topics=Topics(), ingest=self._ingest)
 
     def _address(self, device: str) -> BrokerAddress:
         """Return the broker with what shows that we are this device."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.observe.sinks import without_user
-from windflower.settings import Settings, load_settings, origins
+from windflower.settings import Settings, load_settings, origins, own_broker_port
 
 
 def show_settings(state: Path | None, *, has_origin: bool, is_json: bool) -> None:
@@ -27,7 +27,7 @@ def show_settings(state: Path | None, *, has_origin: bool, is_json: bool) -> Non
 
 def _shown(settings: Settings, key: str) -> Any:  # noqa: ANN401 - whatever it is, for JSON
     value = getattr(settings, key)
-    if key == "broker" and value is not None:
+    if key == "broker" and own_broker_port(value) is None:
         return str(BrokerAddress.parse(value))
     if key in ("sinks", "hooks"):
         return " ".join(map(without_user, value))

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
@@ -14,6 +14,9 @@ from windflower import __version__
 from windflower.cli.aws import app as aws_app
 from windflower.cli.exit_codes import code_of
 from windflower.errors import ConfigError, StoreUnavailable, WindflowerError
+
+if TYPE_CHECKING:
+    from windflower.settings import Settings
 
 # With rich, which typer takes where it is, --help takes twice as long as all else together.
 typer.core.HAS_RICH = False
@@ -60,7 +63,7 @@ FormatOption = Annotated[Format, typer.Option("--format", help="default or json.
 BrokerOption = Annotated[
     str | None,
     typer.Option(
-        "--broker", help="An MQTT broker: mqtt://host:1883 or mqtts://user:password@host."
+        "--broker", help="An MQTT broker: mqtt[s]://[user:password@]host[:port][/prefix]."
     ),
 ]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run, as `runs` lists it.")]
@@ -117,9 +120,8 @@ def demo(
 ) -> None:
     """Watch ten people's watches learn together over a real MQTT broker on this machine."""
     from windflower.cli.demo import show_demo  # noqa: PLC0415
-    from windflower.settings import load_settings  # noqa: PLC0415
 
-    folder = load_settings(state=state).state
+    folder = _settings(state=state).state
     run = show_demo(
         rounds=rounds,
         devices=devices,
@@ -152,10 +154,9 @@ def doctor(
     import asyncio  # noqa: PLC0415 - a seventh of the time that --help takes
 
     from windflower.cli.doctor import examine  # noqa: PLC0415
-    from windflower.settings import load_settings  # noqa: PLC0415
 
     looking = examine(
-        load_settings(state=state),
+        _settings(state=state),
         is_aws=place is Checked.AWS,
         key=key,
         region=region,
@@ -219,9 +220,8 @@ def run_app(
     """Run a Flower app on the fleet, through the running gateway or one for this run."""
     from windflower.cli.run import check_resume, given_policy, show_run  # noqa: PLC0415
     from windflower.pipeline.job import JobRequest  # noqa: PLC0415
-    from windflower.settings import load_settings  # noqa: PLC0415
 
-    settings = load_settings(state=state, broker=broker)
+    settings = _settings(state=state, broker=broker)
     policy = given_policy(
         is_strict=strict or None,
         deadline_s=deadline,
@@ -254,26 +254,21 @@ def run_app(
 @app.command()
 def serve(
     broker: BrokerOption = None,
-    broker_port: Annotated[int | None, typer.Option(help="Port of a broker of our own.")] = None,
-    blobs_host: Annotated[str | None, typer.Option(help="Address for blobs.")] = None,
-    blobs_port: Annotated[int | None, typer.Option(help="Port for blobs.")] = None,
+    blobs: Annotated[str | None, typer.Option(help="Where blobs are: HOST:PORT.")] = None,
     blobs_url: Annotated[str | None, typer.Option(help="How devices reach blobs.")] = None,
-    topic_prefix: Annotated[str | None, typer.Option(help="Put before every topic.")] = None,
+    page: Annotated[str | None, typer.Option(help="Where the page is: HOST:PORT.")] = None,
     state: StateOption = None,
     output: FormatOption = Format.DEFAULT,
 ) -> None:
     """Run the fleet's gateway until Ctrl-C."""
     from windflower.cli.serve import serve_gateway  # noqa: PLC0415
-    from windflower.settings import load_settings  # noqa: PLC0415
 
-    settings = load_settings(
+    settings = _settings(
         state=state,
         broker=broker,
-        broker_port=broker_port,
-        blobs_host=blobs_host,
-        blobs_port=blobs_port,
+        blobs=blobs,
         blobs_url=blobs_url,
-        topic_prefix=topic_prefix,
+        page=page,
     )
     serve = serve_gateway(settings, is_json=output is Format.JSON)
     _run_until_signal(lambda: serve)
@@ -287,9 +282,8 @@ def list_devices(
 ) -> None:
     """List devices, the one that was heard last first."""
     from windflower.cli.devices import show_devices  # noqa: PLC0415
-    from windflower.settings import load_settings  # noqa: PLC0415
 
-    show_devices(load_settings(state=state).state, limit=limit, is_json=output is Format.JSON)
+    show_devices(_settings(state=state).state, limit=limit, is_json=output is Format.JSON)
 
 
 @config_app.command("show")
@@ -449,9 +443,17 @@ def verify(
 
 
 def _state(given: Path | None) -> Path:
-    from windflower.settings import load_settings  # noqa: PLC0415
+    return _settings(state=given).state
 
-    return load_settings(state=given).state
+
+def _settings(**given: object) -> "Settings":
+    """Read settings; say which variables of the environment are taken for settings and are none."""
+    from windflower.settings import ignored_variables, load_settings  # noqa: PLC0415
+
+    for name, meant in ignored_variables().items():
+        hint = f": is {meant} meant?" if meant else ", see `windflower config show`"
+        typer.echo(f"windflower: {name} is no setting and is ignored{hint}", err=True)
+    return load_settings(**given)
 
 
 def _finish(work: Coroutine[Any, Any, dict[str, Any]], output: Format) -> None:

@@ -12,7 +12,7 @@ from windflower.adapters.local.device_link import MqttDeviceLink
 from windflower.errors import ConfigError
 from windflower.offline.iot_core import IotCore
 from windflower.wire.messages import Heartbeat, Reply
-from windflower.wire.topics import Ingest, Topics
+from windflower.wire.topics import Ingest
 
 PROBE: Final = "probe"
 """The device that speaks here and nowhere else."""
@@ -48,7 +48,6 @@ async def check_rules(core: IotCore, tables: Service, stack: Stack) -> None:
     link = MqttDeviceLink(
         core.broker.address(PROBE),
         last_will=Heartbeat(PROBE, time.time(), "boot", "gone", 60.0),
-        topics=Topics(),
         ingest=Ingest(**rules),
     )
     try:

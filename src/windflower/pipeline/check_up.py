@@ -24,8 +24,7 @@ from windflower.adapters.local.tcp_ports import bound
 from windflower.core.finding import Finding
 from windflower.core.retention import RESERVE_BYTES
 from windflower.errors import ConfigError
-from windflower.settings import Settings
-from windflower.wire.topics import Topics
+from windflower.settings import Settings, host_and_port, ignored_variables, own_broker_port
 
 ROOM_BYTES: Final = 64 * RESERVE_BYTES
 SKEW_S: Final = 30.0
@@ -52,6 +51,8 @@ class Running:
 async def check_up(settings: Settings, running: Running | None) -> AsyncIterator[Finding]:
     """Yield what is found."""
     yield _versions(running)
+    if ignored := ignored_variables():
+        yield _ignored(ignored)
     yield await _broker(settings)
     yield _state(settings)
     yield _clock(settings.state)
@@ -77,8 +78,15 @@ def _versions(running: Running | None) -> Finding:
     return Finding("versions", is_well=True, says=says)
 
 
+def _ignored(ignored: Mapping[str, str | None]) -> Finding:
+    says = f"{', '.join(ignored)}: no setting has that name, so it is ignored"
+    meant = sorted(name for name in ignored.values() if name)
+    fix = f"is {' or '.join(meant)} meant?" if meant else "windflower config show lists settings"
+    return Finding("environment", is_well=True, says=says, fix=fix)
+
+
 async def _broker(settings: Settings) -> Finding:
-    if settings.broker is None:
+    if settings.broker is None or own_broker_port(settings.broker) is not None:
         return _own_broker()
     try:
         address = BrokerAddress.parse(
@@ -88,9 +96,8 @@ async def _broker(settings: Settings) -> Finding:
             key=settings.broker_key,
         )
     except ConfigError as error:
-        says = str(error).replace(settings.broker, settings.broker.rpartition("@")[2])
-        return Finding("broker", is_well=False, says=says, fix="correct the setting broker")
-    return await check_broker(address, Topics(settings.topic_prefix))
+        return Finding("broker", is_well=False, says=str(error), fix="correct the setting broker")
+    return await check_broker(address)
 
 
 def _own_broker() -> Finding:
@@ -139,25 +146,26 @@ def _ports(settings: Settings, running: Running | None) -> Iterator[Finding]:
     own = () if running is None else (running.card[key] for key in ("blobs", "page", "broker"))
     held = {urlsplit(str(url)).port for url in own}
     for setting, host, port in (
-        ("broker_port", "127.0.0.1", settings.broker_port),
-        ("blobs_port", settings.blobs_host or "127.0.0.1", settings.blobs_port),
-        ("page", *settings.page_address),
+        ("broker", "", own_broker_port(settings.broker)),
+        ("blobs", *host_and_port(settings.blobs)),
+        ("page", *host_and_port(settings.page)),
     ):
-        if port and not (setting == "broker_port" and settings.broker):
-            yield _port(setting, host.strip("[]"), port, is_own=port in held)
+        if port:
+            yield _port(setting, host or "127.0.0.1", port, is_own=port in held)
 
 
 def _port(setting: str, host: str, port: int, *, is_own: bool) -> Finding:
+    subject = f"{setting} port"
     if is_own:
-        return Finding(setting, is_well=True, says=f"{port} is our gateway's, which runs")
+        return Finding(subject, is_well=True, says=f"{port} is our gateway's, which runs")
     try:
         bound(host, port).close()
     except OSError as error:
         holder = holder_of(port)
         says = f"{port} is used by {holder}" if holder else f"{port} of {host}: {error.strerror}"
-        fix = f"end that, or set another {setting}"
-        return Finding(setting, is_well=False, says=says, fix=fix)
-    return Finding(setting, is_well=True, says=f"{port} is free")
+        fix = f"end that, or set another port for {setting}"
+        return Finding(subject, is_well=False, says=says, fix=fix)
+    return Finding(subject, is_well=True, says=f"{port} is free")
 
 
 async def _blobs(url: str, broker: str | None) -> Finding:
@@ -171,7 +179,7 @@ async def _blobs(url: str, broker: str | None) -> Finding:
     host = urlsplit(url).hostname or ""
     is_far = broker is not None and not _is_loopback(urlsplit(broker).hostname or "")
     if is_far and _is_loopback(host):
-        fix = "set blobs_host to an address of this machine that devices reach"
+        fix = "set blobs to an address of this machine that devices reach"
         says = f"{url} can be reached from this machine only"
         return Finding("blobs", is_well=True, says=says, fix=fix)
     return Finding("blobs", is_well=True, says=f"{url} answers")

@@ -40,6 +40,7 @@ from windflower.pipeline.simulated import (
     process_started,
     simulated_devices,
 )
+from windflower.settings import own_broker_port
 from windflower.wire.values import Values
 
 END_S: Final = 10.0
@@ -237,7 +238,8 @@ class _Job:
         policy = replace(app.policy, **request.policy)
         count = request.devices
         if count is None:
-            count = USUAL_DEVICES if self._gateway.is_ours and request.broker is None else 0
+            has_own_broker = own_broker_port(request.broker) is not None
+            count = USUAL_DEVICES if self._gateway.is_ours and has_own_broker else 0
         await self._simulate(stack, app, count, request.name)
         need = request.need or request.limit or count or 1
         online = await self._wait_for_devices(need, policy.wait_devices_s)
@@ -405,7 +407,7 @@ def _how_it_ended(record: RunRecord) -> tuple[str, str | None]:
 
 
 def _check_broker(request: JobRequest, gateway: Gateway) -> None:
-    if request.broker and not gateway.is_ours:
+    if request.broker and own_broker_port(request.broker) is None and not gateway.is_ours:
         shown, wanted = gateway.card.broker, BrokerAddress.parse(request.broker)
         used = BrokerAddress.parse(shown)
         if (used.host, used.port) != (wanted.host, wanted.port):

@@ -17,7 +17,7 @@ class Access:
     """A gateway's own way into its broker.
 
     Attributes:
-        broker: the address, with user and password.
+        broker: the address, with user, password and what is put before topics.
         flags: what else an agent is told of it.
     """
 
@@ -25,12 +25,10 @@ class Access:
     flags: tuple[str, ...]
 
     @classmethod
-    def of(cls, broker: BrokerAddress, topic_prefix: str) -> "Access":
+    def of(cls, broker: BrokerAddress) -> "Access":
         """Describe a gateway's way."""
         files = {"--ca": broker.ca, "--certificate": broker.certificate, "--key": broker.key}
         given = {flag: str(path.absolute()) for flag, path in files.items() if path is not None}
-        if topic_prefix:
-            given["--topic-prefix"] = topic_prefix
         return cls(broker.url, tuple(f"{flag}={value}" for flag, value in given.items()))
 
     @classmethod

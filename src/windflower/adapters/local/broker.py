@@ -95,7 +95,7 @@ class LocalBroker:
         remembered = RememberedPort(self._folder / "port")
         port = self._port or await remembered.last() or free_port()
         if not await until_free(port):
-            raise PortTaken(f"port {port} is in use: choose another with --broker-port")
+            raise PortTaken(f"port {port} is in use: choose another with --broker :PORT")
         self.name, command = self._command(port)
         allow_many_descriptors()
         log = self._folder / "broker.log"

@@ -10,14 +10,13 @@ from typing import Final
 from windflower.adapters.local.mqtt import Arrival, BrokerAddress, Connection, tls_context
 from windflower.core.finding import Finding
 from windflower.errors import BrokerRefused, BrokerUnavailable
-from windflower.wire.topics import Topics
 
 PATIENCE_S: Final = 10.0
 
 
-async def check_broker(address: BrokerAddress, topics: Topics) -> Finding:
+async def check_broker(address: BrokerAddress) -> Finding:
     """Connect and subscribe as a gateway does, one step after the other; change nothing there."""
-    problem = await _reach(address) or await _enter(address, topics)
+    problem = await _reach(address) or await _enter(address)
     if problem is not None:
         return problem
     says = f"{address} lets us in and lets us subscribe"
@@ -71,7 +70,7 @@ def _why(error: OSError, where: str) -> tuple[str, str]:
             return f"{where} cannot be reached: {cause}", "see what is between: a firewall?"
 
 
-async def _enter(address: BrokerAddress, topics: Topics) -> Finding | None:
+async def _enter(address: BrokerAddress) -> Finding | None:
     """Speak MQTT to who listens there, and say why that does not work."""
 
     def received(arrival: Arrival) -> None:
@@ -80,7 +79,7 @@ async def _enter(address: BrokerAddress, topics: Topics) -> Finding | None:
     connection = Connection(
         address,
         f"doctor:{os.getpid()}",
-        filters=topics.from_devices(),
+        filters=address.topics.from_devices(),
         on_message=received,
         on_change=lambda _: None,
     )

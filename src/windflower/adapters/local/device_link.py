@@ -7,7 +7,7 @@ from windflower.adapters.local.mqtt import Arrival, BrokerAddress, Connection, W
 from windflower.errors import BrokerRefused, BrokerUnavailable
 from windflower.ports import LinkDown, LinkUp, Received
 from windflower.wire.messages import Heartbeat, Method
-from windflower.wire.topics import Ingest, Topics
+from windflower.wire.topics import Ingest
 
 
 class MqttDeviceLink:
@@ -16,7 +16,6 @@ class MqttDeviceLink:
     Args:
         address: the broker.
         last_will: what the broker says for this device when it vanishes.
-        topics: how topics are spelled.
         ingest: where there are rules that take what we say; the broker's topics by default.
     """
 
@@ -25,12 +24,11 @@ class MqttDeviceLink:
         address: BrokerAddress,
         *,
         last_will: Heartbeat,
-        topics: Topics,
         ingest: Ingest | None = None,
     ) -> None:
         self._device = last_will.client
         self._ingest = ingest
-        self._topics = topics
+        self._topics = topics = address.topics
         self._incoming: asyncio.Queue[LinkUp | LinkDown | Received | Exception] = asyncio.Queue()
         self._is_opened = False
         self._connection = Connection(

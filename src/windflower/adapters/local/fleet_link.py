@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from windflower.adapters.local.mqtt import Arrival, BrokerAddress, Connection
 from windflower.errors import MalformedMessage
 from windflower.ports import Delivery, LinkChange
-from windflower.wire.topics import Topics
 
 
 class MqttIntake:
@@ -35,18 +34,17 @@ class MqttFleetLink:
     Args:
         address: the broker.
         fleet: the fleet's id; a second gateway of the same fleet takes the connection over.
-        topics: how topics are spelled.
     """
 
-    def __init__(self, address: BrokerAddress, *, fleet: str, topics: Topics) -> None:
+    def __init__(self, address: BrokerAddress, *, fleet: str) -> None:
         self.replies = MqttIntake()
         self.presence = MqttIntake()
-        self._topics = topics
+        self._topics = address.topics
         self._changes: asyncio.Queue[LinkChange] = asyncio.Queue()
         self._connection = Connection(
             address,
             f"gateway:{fleet}",
-            filters=topics.from_devices(),
+            filters=self._topics.from_devices(),
             on_message=self._received,
             on_change=self._changed,
         )

@@ -25,8 +25,9 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from windflower.adapters.local.tcp_ports import in_url
 from windflower.core.backoff import wait_s
-from windflower.errors import BrokerRefused, BrokerUnavailable, ConfigError
+from windflower.errors import BrokerRefused, BrokerUnavailable, ConfigError, LocalProtocolError
 from windflower.wire.limits import MESSAGE_BYTES
+from windflower.wire.topics import Topics
 
 KEEPALIVE_S: Final = 30
 CONNECT_S: Final = 10.0
@@ -41,9 +42,10 @@ _REFUSALS: Final = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x9D})
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
-    """Where a broker is and who we are to it: `mqtt[s]://[user[:password]@]host[:port]`.
+    """Where a broker is and who we are to it: `mqtt[s]://[user[:password]@]host[:port][/prefix]`.
 
-    `alpn` is what to ask for where one port speaks several protocols, as 443 of AWS IoT Core.
+    What follows the host is put before every topic, for fleets that share a broker. `alpn` is what
+    to ask for where one port speaks several protocols, as 443 of AWS IoT Core.
     """
 
     host: str
@@ -51,6 +53,7 @@ class BrokerAddress:
     is_tls: bool = False
     user: str | None = None
     password: str | None = None
+    topic_prefix: str = ""
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
@@ -68,27 +71,40 @@ class BrokerAddress:
     ) -> "BrokerAddress":
         """Read a URL; raises ConfigError."""
         parts = urlsplit(url)
+        shown = url.rpartition("@")[2]  # a password is not to be read over a shoulder
         try:
             port = parts.port
         except ValueError as error:
-            raise ConfigError(f"{url!r}: {error}", key="broker") from error
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path.strip("/"):
+            raise ConfigError(f"{shown!r}: {error}", key="broker") from error
+        is_more = parts.query or parts.fragment
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or is_more:
             raise ConfigError(
-                f"{url!r} is no broker address: write mqtt://host:1883 or mqtts://host:8883",
+                f"{shown!r} is no broker address: write mqtt://host:1883 or mqtts://host:8883",
                 key="broker",
             )
+        prefix = unquote(parts.path).removeprefix("/").removesuffix("/")
+        try:
+            Topics(prefix)
+        except LocalProtocolError as error:
+            raise ConfigError(f"{shown!r}: {error}", key="broker") from error
         is_tls = parts.scheme == "mqtts"
         return cls(
             parts.hostname,
             port or (8883 if is_tls else 1883),
             is_tls,
-            unquote(parts.username) if parts.username else None,
-            unquote(parts.password) if parts.password else None,
-            ca,
-            certificate,
-            key,
-            alpn,
+            user=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password else None,
+            topic_prefix=prefix,
+            ca=ca,
+            certificate=certificate,
+            key=key,
+            alpn=alpn,
         )
+
+    @property
+    def topics(self) -> Topics:
+        """How topics are spelled there."""
+        return Topics(self.topic_prefix)
 
     def __str__(self) -> str:
         """Return the address without its password."""
@@ -102,7 +118,9 @@ class BrokerAddress:
 
     def _written(self, user: str) -> str:
         at = "@" if user else ""
-        return f"mqtt{'s' if self.is_tls else ''}://{user}{at}{in_url(self.host)}:{self.port}"
+        path = f"/{quote(self.topic_prefix)}" if self.topic_prefix else ""
+        scheme = "mqtts" if self.is_tls else "mqtt"
+        return f"{scheme}://{user}{at}{in_url(self.host)}:{self.port}{path}"
 
 
 @dataclass(frozen=True, slots=True)
