@@ -304,33 +304,32 @@ async def _gateway(
         retention=Retention(settings.keep_days, int(settings.keep_gb * (1 << 30))),
     )
     serving: list[asyncio.Task[None]] = []
-    page, page_url = await _open_page(settings, state, looking)
-    try:
-        memory = await fleet.start()
-        looking.board.recall(memory.runs)
-        desk.restore(memory.runs, memory.last_number)
-        await server.start()
-        feed.report(GatewayStarted(broker=world.broker, blobs=world.blobs_url))
-        if world.access is not None:
-            world.access.save(state.access)
-        write_durably(
-            state.card,
-            _card(state.socket, world, signer.public_key, page_url, private=settings.private),
-        )
-        serving += [asyncio.create_task(job.run()) for job in (housekeeping, models)]
-        serving += _helping(settings, world, feed)
-        yield RunningGateway(fleet, desk, feed, world.broker, world.broker_name, serving)
-    finally:
-        state.card.unlink(missing_ok=True)
-        state.access.unlink(missing_ok=True)
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
-        await page.stop()
-        await server.stop()
-        await fleet.stop()
-        await asyncio.gather(*(asyncio.to_thread(drain.close) for drain in drains))
-        events.close()
+    async with _page(settings, state, looking) as page:
+        try:
+            memory = await fleet.start()
+            looking.board.recall(memory.runs)
+            desk.restore(memory.runs, memory.last_number)
+            await server.start()
+            feed.report(GatewayStarted(broker=world.broker, blobs=world.blobs_url))
+            if world.access is not None:
+                world.access.save(state.access)
+            write_durably(
+                state.card,
+                _card(state.socket, world, signer.public_key, page, private=settings.private),
+            )
+            serving += [asyncio.create_task(job.run()) for job in (housekeeping, models)]
+            serving += _helping(settings, world, feed)
+            yield RunningGateway(fleet, desk, feed, world.broker, world.broker_name, serving)
+        finally:
+            state.card.unlink(missing_ok=True)
+            state.access.unlink(missing_ok=True)
+            for task in serving:
+                task.cancel()
+            await asyncio.gather(*serving, return_exceptions=True)
+            await server.stop()
+            await fleet.stop()
+            await asyncio.gather(*(asyncio.to_thread(drain.close) for drain in drains))
+            events.close()
 
 
 def _open_drains(given: Sequence[str], report: Callable[[Event], None]) -> list[Drain]:
@@ -390,10 +389,9 @@ async def _open_endpoint(
     return endpoint
 
 
-async def _open_page(
-    settings: Settings, state: StateFolder, looking: Looking
-) -> tuple[HttpServer, str]:
-    """Show what there is to see, on the port of last time where that is free; return its URL."""
+@asynccontextmanager
+async def _page(settings: Settings, state: StateFolder, looking: Looking) -> AsyncIterator[str]:
+    """Show what there is to see, on the port of last time where that is free; yield its URL."""
     host, port = host_and_port(settings.page)
     host = host or "127.0.0.1"
     if host not in LOOPBACK and settings.page_token is None:
@@ -406,7 +404,11 @@ async def _open_page(
     server = HttpServer(looking.application(), host=host, port=port)
     port = await server.start()
     remembered.remember(port)
-    return server, f"http://{in_url(host)}:{port}"
+    try:
+        yield f"http://{in_url(host)}:{port}"
+    finally:
+        looking.end()
+        await server.stop()
 
 
 def _own_address(broker: BrokerAddress) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from browser.conftest import Watcher, photograph
 from playwright.sync_api import expect
-from processes import Programs, events, until
+from processes import Program, Programs, events, until
 
 SLOW_MS = 40_000
 
@@ -39,7 +39,7 @@ def test_a_run_is_seen_from_begin_to_end_and_who_is_missed_meanwhile(
         name="run",
     )
     until(lambda: events(state, "phase-opened"), "the first phase")
-    expect(page.locator(".why").first).to_contain_text("Round 1, train")
+    expect(page.locator(".why").first).to_contain_text("round 1, train")
     missed.kill()
     expect(page.locator(".why").first).to_contain_text("d1 (not heard since", timeout=SLOW_MS)
     expect(page.locator(".why").first).to_contain_text("at the latest, with or without")
@@ -71,3 +71,33 @@ def test_a_page_goes_on_by_itself_when_the_gateway_comes_back(
 
     assert page.url.startswith(again)
     expect(page.locator("#link")).to_have_text("live", timeout=SLOW_MS)
+
+
+def test_runs_side_by_side_are_kept_up_to_date(
+    programs: Programs, watcher: Watcher, apps: Path, tmp_path: Path
+) -> None:
+    state, pause = tmp_path / "state", tmp_path / "pause"
+    pause.touch()
+    page = watcher.open(f"{serve(programs, state, 'serve')}/#/runs")
+
+    def run(name: str, config: str) -> Program:
+        return programs.windflower(
+            *("run", str(apps / "averaging"), "--state", str(state), "--devices", "2"),
+            *("--format", "json", "-c", f"num-server-rounds=1 {config}"),
+            name=name,
+        )
+
+    first = run("first", "")
+    assert 0 == first.wait(), first.err
+    second = run("second", f"pause-file='{pause}'")
+    until(lambda: len(events(state, "phase-opened")) > 2, "the second run's first phase")
+    for started in events(state, "run-started"):
+        page.get_by_label(f"Compare run {started['run']}").check()
+    beside = page.get_by_role("region", name="Each run in a column").locator("tr")
+    expect(beside.filter(has_text="State").locator("td").nth(2)).to_have_text("running")
+    expect(beside.filter(has_text="On AWS").locator("td").nth(2)).to_have_text("\u2013")
+    pause.unlink()
+
+    assert 0 == second.wait(), second.err
+    expect(beside.filter(has_text="State").locator("td").nth(2)).to_have_text("done")
+    expect(beside.filter(has_text="On AWS").locator("td").nth(2)).to_contain_text("$")

@@ -121,6 +121,7 @@ class RunResumed(Event):
     run: str
     epoch: int
     phases: int
+    app: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -175,7 +175,7 @@ class Desk:
             reported=earlier.reported if earlier else 0,
         )
         phases = len(history.phases)
-        self._feed.report(RunResumed(run=run, epoch=record.epoch, phases=phases))
+        self._feed.report(RunResumed(run=run, epoch=record.epoch, phases=phases, app=record.app))
         return record
 
     def begin(self, run: str, epoch: int) -> RunRecord:

@@ -9,7 +9,7 @@ event ──> Board ──> summary     small, the same size for ten devices and
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from windflower.core.ledger import RunRecord
@@ -26,6 +26,11 @@ POINTS: Final = 2_000
 
 NAMED: Final = 8
 """So many devices are named where a few stand for all."""
+
+TOGETHER_S: Final = 10.0
+"""What happens to several devices within this time is one thing that happened."""
+
+_CROWDS: Final = {"device-heard": "are back", "device-lost": "are lost"}
 
 NEWS: Final = 30
 """So much of what happened is told, the latest."""
@@ -70,6 +75,8 @@ class Phase:
         quorum: after so many good replies it closes; None where it waits for all.
         waits_for_offline: whether a device that is lost is waited for.
         devices: how many it asked.
+        counted_from: since when its traffic is counted: later than it was opened where its gateway
+            was killed meanwhile.
         closed_at: None while it is open.
         why_closed: empty while it is open.
         ok: good replies.
@@ -77,7 +84,7 @@ class Phase:
         late: devices that had not answered when it closed.
         worked_s: seconds of work on devices that were told of.
         wasted_s: those of them whose reply failed or came too late.
-        traffic: what passed while it was open; None until it is closed.
+        traffic: what passed since then; None until it is closed.
     """
 
     number: int
@@ -88,6 +95,7 @@ class Phase:
     quorum: int | None
     waits_for_offline: bool
     devices: int
+    counted_from: float
     closed_at: float | None = None
     why_closed: str = ""
     ok: int = 0
@@ -180,9 +188,21 @@ class Board:
             note(line)
         said = sentence(line) if _is_news(line) else ""
         if said:
-            self._news.append({"at": line["at"], "event": line["event"], "text": _first(said)})
+            self._tell(line, _first(said))
         if note is not None or said:
             self.seq += 1
+
+    def _tell(self, line: Line, said: str) -> None:
+        """Note what happened; what happens to many devices at once is told once."""
+        item = {"at": line["at"], "event": line["event"], "text": said}
+        last = self._news[-1] if self._news else item
+        is_one_more = last["event"] == line["event"] and line["at"] - last["at"] <= TOGETHER_S
+        if not self._news or not is_one_more or line["event"] not in _CROWDS:
+            self._news.append(item)
+            return
+        first, others = last.get("first", last["text"].split(" ", 1)[0]), last.get("others", 0) + 1
+        text = f"{first} and {others} other{'s' * (others > 1)} {_CROWDS[line['event']]}"
+        self._news[-1] = {**last, "first": first, "others": others, "text": text}
 
     def replay(self, lines: Iterable[Line]) -> None:
         """Take events of an earlier life; what another release wrote otherwise is skipped."""
@@ -262,13 +282,28 @@ class Board:
         empty: Line = {"phases": [], "measured": [], "unfit": {}, "timelines": [], "prices": ""}
         return {**_row(Run(run, "", 0.0)), **empty}
 
-    def timeline(self, run: str, phase: int, now: float) -> Line | None:
-        """Return what each device of a phase did, those that took longest first."""
+    def timeline(
+        self, run: str, phase: int, now: float, *, search: str = "", shown: slice = slice(None)
+    ) -> Line | None:
+        """Return what each device of a phase did, those that took longest first.
+
+        Args:
+            run: which run.
+            phase: its number.
+            now: the gateway's clock.
+            search: only devices with this in their id, in small letters.
+            shown: which of them; `count` says how many there are.
+        """
         found = self._timelines.of_phase(run, phase)
         if found is None:
             return None
-        exchanges = [self._drawn(exchange, now) for exchange in found.slowest(now)]
-        return {"exchanges": exchanges, "why": self._timelines.explain(run, phase, now)}
+        slowest = found.slowest(now)
+        wanted = [exchange for exchange in slowest if search in exchange.device.lower()]
+        return {
+            "exchanges": [self._drawn(exchange, now) for exchange in wanted[shown]],
+            "count": len(wanted),
+            "why": self._timelines.explain(slowest, now),
+        }
 
     def device(self, device: str, now: float) -> Line:
         """Return what a device did lately, and its last error."""
@@ -291,7 +326,7 @@ class Board:
     def _priced(self, phase: Phase) -> Line:
         dollars = None
         if self._price is not None and phase.traffic is not None and phase.closed_at is not None:
-            dollars = self._price(phase.traffic, phase.closed_at - phase.opened_at)
+            dollars = self._price(phase.traffic, phase.closed_at - phase.counted_from)
         return {**asdict(phase), "dollars": dollars}
 
     def _head(self, run: Run, presences: Mapping[str, Presence]) -> Line:
@@ -324,12 +359,13 @@ class Board:
 
     def _run_started(self, line: Line) -> None:
         self._runs[line["run"]] = Run(line["run"], line["app"], line["at"])
-        while len(self._runs) > RUNS:
-            self._runs.popitem(last=False)
+        while len(self._runs) > RUNS:  # one that is under way would come back without its name
+            over = (name for name, run in self._runs.items() if run.state != "open")
+            del self._runs[next(over, next(iter(self._runs)))]
 
     def _run_resumed(self, line: Line) -> None:
         run = self._run(line)
-        run.state, run.reason = "open", ""
+        run.state, run.reason, run.app = "open", "", run.app or line.get("app", "")
 
     def _run_suspended(self, line: Line) -> None:
         run = self._run(line)
@@ -343,28 +379,36 @@ class Board:
     def _phase_opened(self, line: Line) -> None:
         run = self._run(line)
         timeout_s = line.get("timeout_s")
-        # A run that is resumed opens a phase once more that its death left open.
-        before = [phase for phase in run.phases if phase.number != line["phase"]]
+        # What was left open by a death, the gateway's or the run's, is opened once more, and what
+        # was settled by then is not told again.
+        earlier = self._phase(run, line["phase"])
+        before = [phase for phase in run.phases if phase is not earlier]
         trained = before[-1].round if before else 0
         phase = Phase(
             number=line["phase"],
             type=line["type"],
             round=trained + line["type"].startswith("train"),
             opened_at=line["at"],
+            counted_from=line["at"],
             deadline_at=None if timeout_s is None else line["at"] + timeout_s,
             quorum=line.get("quorum"),
             waits_for_offline=line.get("waits_for_offline", True),
             devices=line["devices"],
         )
+        if earlier is not None:
+            kept = ("opened_at", "ok", "failed", "late", "worked_s", "wasted_s")
+            phase = replace(phase, **{name: getattr(earlier, name) for name in kept})
         run.phases = [*before, phase][-self._points :]
         self._timelines.open(run.run, phase.number)
 
     def _phase_closed(self, line: Line) -> None:
-        phase = self._phase(self._run(line), line["phase"])
+        run = self._run(line)
+        phase = self._phase(run, line["phase"])
         if phase is not None:
             phase.closed_at, phase.why_closed = line["at"], line.get("reason", "")
             phase.traffic = line.get("traffic")
             phase.ok, phase.failed, phase.late = line["ok"], line["failed"], line["late"]
+            self._timelines.close(run.run, phase.number)
 
     def _measured(self, line: Line) -> None:
         run = self._run(line)

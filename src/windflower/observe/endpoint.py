@@ -97,6 +97,11 @@ class Looking:
         self._now = now
         self._token = token
         self._shown: dict[str, Any] = {}
+        self._is_over = False
+
+    def end(self) -> None:
+        """Hang up on those who watch, so that nobody waits for them to go."""
+        self._is_over = True
 
     def application(self) -> Starlette:
         """Return the application."""
@@ -166,7 +171,7 @@ class Looking:
 
     async def _told(self, seen: int) -> AsyncIterator[str]:
         silent_s, before = 0.0, dict[str, Any]()
-        while True:
+        while not self._is_over:
             if self.board.seq != seen:
                 shown = self._now_shown()
                 changes = _changes(before, shown)
@@ -189,12 +194,12 @@ class Looking:
         ]
         if asked.get("sort") == "device":
             found.sort(key=lambda presence: presence.device)
-        shown, offset = _part(found, request)
+        shown = _part(request)
         return JSONResponse(
             {
-                "devices": [_presence(presence) for presence in shown],
+                "devices": [_presence(presence) for presence in found[shown]],
                 "count": len(found),
-                "offset": offset,
+                "offset": shown.start,
                 "now": self._now(),
             }
         )
@@ -219,14 +224,12 @@ class Looking:
     async def _timeline(self, request: Request) -> Response:
         """Tell what devices did in a phase: `search` in the id, `offset`, `limit`."""
         asked, now = request.path_params, self._now()
-        found = self.board.timeline(asked["run"], _whole(asked["phase"], -1), now)
+        search, shown = request.query_params.get("search", "").lower(), _part(request)
+        number = _whole(asked["phase"], -1)
+        found = self.board.timeline(asked["run"], number, now, search=search, shown=shown)
         if found is None:
             return _plain("no such phase, or one that is too long ago", 404)
-        search = request.query_params.get("search", "").lower()
-        exchanges = [e for e in found["exchanges"] if search in e["device"].lower()]
-        shown, offset = _part(exchanges, request)
-        listed = {"exchanges": shown, "count": len(exchanges), "offset": offset}
-        return JSONResponse({"why": found["why"], "now": now, **listed})
+        return JSONResponse({**found, "now": now, "offset": shown.start})
 
     def _now_shown(self) -> dict[str, Any]:
         """Return the summary, made once for all who watch: of 10,000 devices it takes a while."""
@@ -248,11 +251,11 @@ def _changes(before: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def _part(listed: list[Any], request: Request) -> tuple[list[Any], int]:
-    """Return the part of a list that is asked for, and where it begins."""
+def _part(request: Request) -> slice:
+    """Return which part of a list is asked for."""
     asked = request.query_params
     offset = _whole(asked.get("offset"), 0)
-    return listed[offset : offset + min(_whole(asked.get("limit"), ROWS), ROWS)], offset
+    return slice(offset, offset + min(_whole(asked.get("limit"), ROWS), ROWS))
 
 
 def _page_file(name: str) -> Response:

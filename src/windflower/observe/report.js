@@ -1,6 +1,6 @@
 // The report: the parts of the page, once, from data that stands in the file.
-import { answers, charts, costs, heading, six, timeline, unfit } from "./page/run.js";
-import { clock, h, plural, state, table } from "./page/words.js";
+import { answers, called, charts, costs, heading, six, timeline, unfit } from "./page/run.js";
+import { card, clock, h, plural, quiet, state, table } from "./page/words.js";
 
 function trouble(report) {
   const rows = new Map();
@@ -12,17 +12,17 @@ function trouble(report) {
     }
   }
   const cells = [...rows].map(([device, { times, outcome, reason }]) => [device, times, state(outcome), h("pre", {}, reason)]);
-  return h("section", { class: "card" }, h("h2", {}, "Who did not answer well, and why"), cells.length ? table(plural(cells.length, "device"), [["Device"], ["Times", true], ["Last"], ["Why"]], cells) : h("p", { class: "quiet" }, "Everybody answered well."));
+  return card("Who did not answer well, and why", cells.length ? table(plural(cells.length, "device"), [["Device"], ["Times", true], ["Last"], ["Why"]], cells) : quiet("Everybody answered well."));
 }
 
 const report = JSON.parse(document.getElementById("report").textContent);
 const { run, head } = report;
 const facts = Object.entries(head).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value))));
 const lanes = run.phases.filter((phase) => report.timelines[phase.number]).reverse().map((phase) =>
-  h("details", {}, h("summary", {}, `${phase.round ? `round ${phase.round}, ` : ""}${phase.type}: ${phase.ok} ok, ${phase.failed} failed, ${phase.late} late${report.timelines[phase.number].why ? `. ${report.timelines[phase.number].why}` : ""}`), timeline(phase, report.timelines[phase.number])));
+  h("details", {}, h("summary", {}, `${called(phase)}: ${phase.ok} ok, ${phase.failed} failed, ${phase.late} late${report.timelines[phase.number].why ? `. ${report.timelines[phase.number].why}` : ""}`), timeline(phase, report.timelines[phase.number])));
 lanes[0]?.setAttribute("open", "");
 document.getElementById("main").append(
   h("section", { class: "card" }, heading(run), h("dl", { class: "facts" }, facts)), six(run, report.now),
   h("div", { class: "two" }, charts(run), answers(run)), trouble(report), ...[unfit(run)].filter(Boolean), costs(run),
-  h("section", { class: "card" }, h("h2", {}, "Who did what, and when"), lanes),
-  h("section", { class: "card" }, h("h2", {}, "What happened"), h("ol", { class: "news" }, report.news.map((item) => h("li", {}, h("time", {}, clock(item.at)), h("span", {}, item.text))))));
+  card("Who did what, and when", lanes),
+  card("What happened", h("ol", { class: "news" }, report.news.map((item) => h("li", {}, h("time", {}, clock(item.at)), h("span", {}, item.text))))));

@@ -8,7 +8,7 @@ agree.
 """
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Final
@@ -146,12 +146,15 @@ class Timelines:
         clipped = ((max(a, start), min(b, end)) for a, b in spans)
         return [(a, b) for a, b in clipped if b > a]
 
-    def explain(self, run: str, phase: int, now: float) -> str:
-        """Say in a sentence what made a phase slow; empty where nothing stands out."""
-        timeline = self.of_phase(run, phase)
-        if timeline is None or len(timeline.exchanges) < 2:  # noqa: PLR2004 - nothing to compare
+    def explain(self, ordered: Sequence[Exchange], now: float) -> str:
+        """Say in a sentence what made a phase slow; empty where nothing stands out.
+
+        Args:
+            ordered: its exchanges, those that took longest first.
+            now: the gateway's clock.
+        """
+        if len(ordered) < 2:  # noqa: PLR2004 - nothing to compare
             return ""
-        ordered = timeline.slowest(now)
         slowest, median = ordered[0], ordered[len(ordered) // 2]
         longest_s, usual_s = slowest.lasted_s(now), median.lasted_s(now)
         if longest_s < 1.5 * usual_s or longest_s - usual_s < 0.5:  # noqa: PLR2004 - "stands out"
@@ -175,9 +178,15 @@ class Timelines:
     # ------------------------------------------------------------------------------- events
 
     def open(self, run: str, phase: int) -> None:
-        """Begin a phase; one that is opened once more after a restart begins again."""
-        self._forget((run, phase))
-        self._timelines[run, phase] = Timeline()
+        """Begin a phase, or go on with one that is opened once more after a death."""
+        self._timelines[run, phase] = self._timelines.pop((run, phase), Timeline())
+
+    def close(self, run: str, phase: int) -> None:
+        """End a phase; what was asked before a death, and not again after it, never settles."""
+        timeline = self.of_phase(run, phase)
+        for exchange in list(timeline.exchanges.values()) if timeline is not None else ():
+            if exchange.ended_at is None and timeline is not None:
+                del timeline.exchanges[exchange.command], self._phase_of[exchange.command]
 
     def sent(self, run: str, phase: int, line: Line) -> None:
         """Take `command-sent`."""

@@ -125,6 +125,58 @@ def test_a_phase_that_is_asked_again_after_a_death_counts_once(board: Board) -> 
     assert 1 == run["ok"]
 
 
+def test_a_phase_whose_gateway_was_killed_keeps_what_was_settled_before() -> None:
+    """What is settled is not told again; what passed is counted from the new beginning on."""
+    board = Board(PlainPrice())
+    board.write(opened(1, 2.0, 3))
+    for device in ("d0", "d1", "gone"):
+        board.write(sent(device, 2.5))
+    board.write(answered("d0", 4.0))
+    board.write({"event": "run-resumed", "at": 9.0, **RUN, "epoch": 2, "phases": 0, "app": "w"})
+    board.write(opened(1, 10.0, 3))
+    board.write({**sent("d1", 10.0), "again": True})
+    waiting = board.summary([], 11.0)["run"]["phase"]
+    board.write(answered("d1", 12.0))
+    closed = {"event": "phase-closed", "at": 12.0, **RUN, "phase": 1, "type": "train"}
+    board.write({**closed, "ok": 2, "failed": 0, "late": 0, "traffic": {"commands": 1}})
+    run, told = board.run("1-a"), board.timeline("1-a", 1, 13.0)
+
+    assert (1, 2, 70.0) == (waiting["ok"], waiting["waiting"], waiting["deadline_at"])
+    assert run is not None
+    assert told is not None
+    (phase,) = run["phases"]
+    assert ("w", 2.0, 10.0, 3.0) == (
+        run["app"], phase["opened_at"], phase["counted_from"], phase["worked_s"]
+    )  # fmt: skip
+    assert 2.0 == phase["dollars"]  # of one command in two seconds
+    assert [("d1", 2), ("d0", 1)] == [(e["device"], e["sendings"]) for e in told["exchanges"]]
+
+
+def test_what_happens_to_many_devices_at_once_is_told_once(board: Board) -> None:
+    for number in range(40):
+        lost = {"event": "device-lost", "at": 8.0 + number / 10, "device": f"d{number}"}
+        board.write({**lost, "silent_s": 6.0})
+    board.write({"event": "device-heard", "at": 15.0, "device": "d0", "again": True})
+    board.write({"event": "device-heard", "at": 15.5, "device": "d1", "again": True})
+    board.write({"event": "device-lost", "at": 19.0, "device": "d2", "silent_s": 6.0})
+    news = board.summary([], 20.0)["news"]
+
+    assert ["d0 and 39 others are lost", "d0 and 1 other are back"] == [
+        item["text"] for item in news[-3:-1]
+    ]
+    assert (8.0, "d2 is lost: silent for 6 s") == (news[-3]["at"], news[-1]["text"])
+
+
+def test_a_run_that_is_under_way_is_not_forgotten_for_those_that_are_over(board: Board) -> None:
+    for number in range(RUNS):
+        other = {"run": f"x-{number}", "at": 2.0}
+        board.write({"event": "run-started", **other, "app": "x"})
+        board.write({"event": "run-ended", **other, "success": True, "reason": "", "seconds": 1})
+
+    runs = board.summary([], 3.0)["runs"]
+    assert (RUNS, "w", False) == (len(runs), runs["1-a"]["app"], "x-0" in runs)
+
+
 def test_nothing_grows_for_ever() -> None:
     board = Board(exchanges=10, points=20)
     for number in range(100):

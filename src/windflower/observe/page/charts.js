@@ -1,5 +1,5 @@
 // Curves and bars, drawn by uPlot (a global: it is vendored as it is published).
-import { figure, h } from "./words.js";
+import { figure, h, quiet } from "./words.js";
 
 const drawn = new Set();
 const COLOURS = ["--accent", "--ok-fill", "--late-fill", "--failed-fill", "--downloading", "--uploading"];
@@ -65,7 +65,7 @@ export function curves(title, lines) {
     return mark;
   };
   return h("figure", { class: "card" }, h("h2", {}, title), lines.length > 1 ? legend(lines.map(([name]) => name), swatch) : null,
-    rounds.length ? draw(`${title} over rounds: ${last}`, data, series) : h("p", { class: "quiet" }, "Nothing was measured yet."));
+    rounds.length ? draw(`${title} over rounds: ${last}`, data, series) : quiet("Nothing was measured yet."));
 }
 
 /** Bars over rounds: good, failed and late replies, one on the other. */
@@ -81,5 +81,5 @@ export function replies(rounds) {
   const scales = { x: { time: false, range }, y: { range: (_, __, most) => [0, Math.max(most ?? 1, 1) * 1.06] } };
   return h("figure", { class: "card" }, h("h2", {}, "Replies per round"),
     legend(["ok", "failed", "late"], (i) => h("span", { class: `swatch ${["ok-fill", "failed-fill", "late-fill"][i]}` })),
-    rounds.length ? draw(label, data, series, { scales }) : h("p", { class: "quiet" }, "No round yet."));
+    rounds.length ? draw(label, data, series, { scales }) : quiet("No round yet."));
 }

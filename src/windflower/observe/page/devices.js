@@ -1,6 +1,6 @@
 // The fleet: a table that the gateway filters and cuts into pages, and a page for each device.
 import { timeline } from "./run.js";
-import { clock, day, h, plural, show, span, state, table } from "./words.js";
+import { card, clock, day, h, plural, quiet, show, span, state, table } from "./words.js";
 
 const ROWS = 50;
 const link = (device) => h("a", { href: `#/devices/${encodeURIComponent(device)}` }, device);
@@ -58,11 +58,11 @@ export function openOne(main, page, device) {
     const facts = [["Last heard", found.heard_at ? `${clock(found.heard_at)}, ${span(found.now - found.heard_at)} ago` : "never"], ["Says that it lives every", span(found.interval_s)],
       ["Was away", found.absences.length ? found.absences.map(([from, to]) => `${clock(from)} for ${span(to - from)}`).join("; ") : "not since this gateway began"],
       ["Labels", labels(found)], ["Published model", found.model ?? "none"], ["Last app", page.summary?.runs[found.history[0]?.run]?.app || "–"]];
-    const error = found.error ? [h("p", { class: "quiet" }, `${day(found.error.at)}, run ${found.error.run}`), h("pre", { tabindex: "0" }, found.error.reason)] : h("p", { class: "quiet" }, "None that is known.");
+    const error = found.error ? [quiet(`${day(found.error.at)}, run ${found.error.run}`), h("pre", { tabindex: "0" }, found.error.reason)] : quiet("None that is known.");
     show(body,
       h("section", { class: "card" }, h("div", { class: "top" }, h("h1", {}, found.device), online(found)), h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))))),
-      h("section", { class: "card" }, h("h2", {}, "Last error"), error));
-    show(below, h("section", { class: "card" }, h("h2", {}, "What it did lately"), history(found)));
+      card("Last error", error));
+    show(below, card("What it did lately", history(found)));
   }
 
   function history(found) {
@@ -71,7 +71,7 @@ export function openOne(main, page, device) {
       span((row.ended_at ?? found.now) - row.sent_at), row.worked_s === null ? "–" : span(row.worked_s), plural(row.sendings, "time")]);
     const latest = found.history[0];
     const drawn = latest ? timeline({ opened_at: latest.sent_at, closed_at: latest.ended_at }, { exchanges: [latest], now: found.now, count: 1, why: "" }) : [];
-    return rows.length ? [h("p", { class: "quiet" }, "The latest:"), drawn, table(`The latest ${rows.length}`, columns, rows)] : h("p", { class: "quiet" }, "It was not asked for anything that is still known here.");
+    return rows.length ? [quiet("The latest:"), drawn, table(`The latest ${rows.length}`, columns, rows)] : quiet("It was not asked for anything that is still known here.");
   }
 
   refresh();

@@ -1,6 +1,6 @@
 // A run while it is under way: the latest, or one that is chosen.
-import { answers, charts, costs, heading, six, timeline, unfit } from "./run.js";
-import { clock, h, plural, show, span } from "./words.js";
+import { answers, called, charts, costs, heading, six, timeline, unfit } from "./run.js";
+import { card, clock, figure, h, plural, quiet, show, span } from "./words.js";
 
 const LANES = 40;
 const POINTS = 2000;
@@ -13,7 +13,7 @@ export function why(run, now) {
   if (phase === undefined) return "It is under way, beside a run that began later.";
   if (!phase) return "Between two phases: the app itself is at work.";
   const answered = phase.ok + phase.failed;
-  const said = [`${phase.round ? `Round ${phase.round}, ` : ""}${phase.type}, open for ${span(now - phase.opened_at)}: ${answered.toLocaleString("en")} of ${plural(phase.devices, "device")} answered.`];
+  const said = [`${called(phase)}, open for ${span(now - phase.opened_at)}: ${figure(answered)} of ${plural(phase.devices, "device")} answered.`];
   if (phase.waiting_for.length) said.push(`Waits for ${waited(phase, now)}.`);
   return [...said, `${ending(phase, now)}.`].join(" ");
 }
@@ -49,8 +49,8 @@ const WORRY = new Set(["reply-missing", "reply-late", "device-unfit", "updates-d
 
 function news(items) {
   const kind = ({ event }) => (BAD.has(event) ? "bad" : WORRY.has(event) ? "worry" : undefined);
-  return h("section", { class: "card" }, h("h2", {}, "What happened"),
-    items.length ? h("ol", { class: "news", reversed: true }, [...items].reverse().slice(0, 12).map((item) => h("li", { class: kind(item) }, h("time", {}, clock(item.at)), h("span", {}, item.text)))) : h("p", { class: "quiet" }, "Nothing yet."));
+  return card("What happened",
+    items.length ? h("ol", { class: "news", reversed: true }, [...items].reverse().slice(0, 12).map((item) => h("li", { class: kind(item) }, h("time", {}, clock(item.at)), h("span", {}, item.text)))) : quiet("Nothing yet."));
 }
 
 /** Call `paint` again only where what it draws has changed. */
@@ -88,16 +88,16 @@ export function open(main, page, chosen) {
     choices: once((numbers) => {
       const kept = select.value;
       const phase = (number) => run.phases.find((one) => one.number === number);
-      select.replaceChildren(h("option", { value: "" }, "the latest"), ...[...numbers].reverse().filter((n) => n && phase(n)).map((n) => h("option", { value: n }, `${n}: ${phase(n).round ? `round ${phase(n).round}, ` : ""}${phase(n).type}`)));
+      select.replaceChildren(h("option", { value: "" }, "the latest"), ...[...numbers].reverse().filter((n) => n && phase(n)).map((n) => h("option", { value: n }, `${n}: ${called(phase(n))}`)));
       select.value = numbers.includes(Number(kept)) ? kept : "";
     }),
   };
 
   async function follow() {
     const phase = select.value ? run?.phases.find((one) => one.number === Number(select.value)) : run?.phases.at(-1);
-    if (!phase) return show(body, h("p", { class: "quiet" }, "No phase yet."));
+    if (!phase) return show(body, quiet("No phase yet."));
     const told = await page.ask(`runs/${run.run}/phases/${phase.number}?limit=${LANES}`);
-    if (main.contains(body)) show(body, told ? timeline(phase, told) : h("p", { class: "quiet" }, "What devices did in it is not kept any more: see windflower report."));
+    if (main.contains(body)) show(body, told ? timeline(phase, told) : quiet("What devices did in it is not kept any more: see windflower report."));
   }
 
   /** Ask for what is new of the run; at most once a second, and late replies may change a few phases before the last. */

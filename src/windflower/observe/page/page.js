@@ -2,7 +2,7 @@
 import { open as openDevices, openOne } from "./devices.js";
 import { open as openRun } from "./now.js";
 import { open as openRuns } from "./runs.js";
-import { clock, h, plural, show } from "./words.js";
+import { clock, figure, h, plural, show } from "./words.js";
 
 const main = document.getElementById("main");
 const link = document.getElementById("link");
@@ -58,7 +58,7 @@ function take(changes) {
   page.summary = { ...page.summary, ...changes, runs: { ...page.summary?.runs, ...changes.runs } };
   for (const run of changes.gone ?? []) delete page.summary.runs[run];
   const { devices, broker, run } = page.summary;
-  const offline = devices.offline ? `, ${devices.offline.toLocaleString("en")} offline` : "";
+  const offline = devices.offline ? `, ${figure(devices.offline)} offline` : "";
   document.getElementById("fleet").textContent = `${plural(devices.online, "device")} online${offline}`;
   show(document.getElementById("broker"), broker.problem ? h("span", { class: "state failed" }, `broker ${broker.address} is lost: ${broker.problem}`) : `broker ${broker.address}`);
   document.title = run ? `${run.state === "open" ? `round ${run.round}` : run.state} · ${run.app} · windflower` : "windflower";

@@ -1,6 +1,6 @@
 // What there is to see of one run. Pure: data in, elements out; the page and the report use it.
 import { curves, replies } from "./charts.js";
-import { bytes, clock, day, dollars, figure, h, plural, span, state, table } from "./words.js";
+import { bytes, card, clock, day, dollars, figure, h, plural, quiet, span, state, table } from "./words.js";
 
 /** The metrics of a stage over rounds: {name: [[round, value], ...]}. */
 function series(run, stage) {
@@ -37,9 +37,9 @@ export function six(run, now) {
   const numbers = [
     ["Accuracy", figure(latest(accuracies(run)))],
     ["Loss", figure(latest(losses(run)))],
-    ["Devices asked", asked.toLocaleString("en")],
-    ["Replies ok", run.ok.toLocaleString("en")],
-    ["Failed or late", `${run.failed.toLocaleString("en")} + ${run.late.toLocaleString("en")}`],
+    ["Devices asked", figure(asked)],
+    ["Replies ok", figure(run.ok)],
+    ["Failed or late", `${figure(run.failed)} + ${figure(run.late)}`],
     ["Run time", span((run.ended_at ?? now) - run.started_at)],
   ];
   return h("dl", { class: "six" }, numbers.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
@@ -98,34 +98,45 @@ export function timeline(phase, told) {
     told.why || phase.why_closed ? h("p", { class: "why" }, [told.why, phase.why_closed ? `It closed because ${phase.why_closed}` : ""].filter(Boolean).map((text) => `${text}. `)) : null,
     h("ul", { class: "legend" }, Object.entries(CLASSES).map(([name, css]) => h("li", {}, h("span", { class: `swatch ${css}` }), name))),
     h("div", {}, told.exchanges.map((exchange) => lane(exchange, start, end)),
-      told.exchanges.length ? h("div", { class: "axis" }, h("span", {}, clock(start)), h("span", {}, `+ ${span(end - start)}`)) : h("p", { class: "quiet" }, "Nobody was asked.")),
-    more > 0 ? h("p", { class: "quiet" }, `and ${plural(more, "device")} that took no longer`) : null,
+      told.exchanges.length ? h("div", { class: "axis" }, h("span", {}, clock(start)), h("span", {}, `+ ${span(end - start)}`)) : quiet("Nobody was asked.")),
+    more > 0 ? quiet(`and ${plural(more, "device")} that took no longer`) : null,
   ];
 }
 
 const share = (part, whole) => (whole > 0 ? `${((100 * part) / whole).toFixed(part ? 1 : 0)} %` : "–");
 
+export const total = (phases, read) => phases.reduce((sum, phase) => sum + read(phase), 0);
+const passed = (phases, ...keys) => total(phases, ({ traffic }) => (traffic ? total(keys, (key) => traffic[key]) : 0));
+
+/** Before numbers of phases whose gateway was killed: what passed until then is not known. */
+const least = (phases) => (phases.some((p) => p.counted_from > p.opened_at) ? "≥ " : "");
+
+export const size = (phases) => least(phases) + bytes(passed(phases, "sent_bytes", "heard_bytes", "download_bytes", "upload_bytes"));
+export const price = (phases) => (phases.some((p) => p.dollars !== null) ? least(phases) + dollars(total(phases, (p) => p.dollars)) : "–");
+
 /** What each round took: messages, requests, bytes, work in vain, dollars. */
 export function costs(run) {
   const priced = run.phases.filter((phase) => phase.traffic);
-  const columns = [["Phase"], ["Open for", true, false], ["Messages", true], ["Requests", true, false], ["Bytes", true], ["Device work", true, false], ["In vain", true], ["On AWS", true]];
+  const columns = [["Phase"], ["Open for", true, false], ["Messages", true], ["Requests", true, false], ["Bytes", true, false], ["Device work", true, false], ["In vain", true], ["On AWS", true]];
   const cells = (name, phases) => {
-    const sum = (read) => phases.reduce((total, phase) => total + read(phase), 0);
-    const traffic = (...keys) => sum((phase) => keys.reduce((total, key) => total + phase.traffic[key], 0));
-    return [name, span(sum((p) => p.closed_at - p.opened_at)), figure(traffic("commands", "controls", "replies", "heartbeats")), figure(traffic("downloads", "uploads")),
-      bytes(traffic("sent_bytes", "heard_bytes", "download_bytes", "upload_bytes")), span(sum((p) => p.worked_s)), share(sum((p) => p.wasted_s), sum((p) => p.worked_s)), dollars(sum((p) => p.dollars ?? 0))];
+    const [worked, wasted] = [total(phases, (p) => p.worked_s), total(phases, (p) => p.wasted_s)];
+    return [name, span(total(phases, (p) => p.closed_at - p.opened_at)), least(phases) + figure(passed(phases, "commands", "controls", "replies", "heartbeats")),
+      least(phases) + figure(passed(phases, "downloads", "uploads")), size(phases), span(worked), share(wasted, worked), price(phases)];
   };
-  const shown = priced.slice(-12).reverse().map((phase) => cells(`${phase.round ? `round ${phase.round}, ` : ""}${phase.type}`, [phase]));
-  return h("section", { class: "card" }, h("h2", {}, "What it costs"),
-    priced.length ? table(`Of ${plural(priced.length, "phase")} that ${priced.length === 1 ? "is" : "are"} over, the latest ${shown.length}`, columns, [cells("all", priced), ...shown]) : h("p", { class: "quiet" }, "No phase is over yet."),
-    h("p", { class: "quiet" }, `Everything that passed while a phase was open, heartbeats too. Requests and their bytes are uploads and downloads of what is too large for a message. Dollars: ${run.prices}, for what would have been metered there.`));
+  const shown = priced.slice(-12).reverse().map((phase) => cells(called(phase), [phase]));
+  return card("What it costs",
+    priced.length ? table(`Of ${plural(priced.length, "phase")} that ${priced.length === 1 ? "is" : "are"} over, the latest ${shown.length}`, columns, [cells("all", priced), ...shown]) : quiet("No phase is over yet."),
+    quiet(`Everything that passed while a phase was open, heartbeats too. Requests and their bytes are uploads and downloads of what is too large for a message. Dollars: ${run.prices}, for what would have been metered there.${least(priced) && " ≥: a gateway was killed meanwhile, and what passed before it was back is not counted."}`));
 }
 
 /** Who was asked nothing because it cannot run the app. */
 export function unfit(run) {
   const rows = Object.entries(run.unfit);
-  return rows.length ? h("section", { class: "card" }, h("h2", {}, "Left out"), table("Devices that cannot run this app", [["Device"], ["Why"]], rows)) : null;
+  return rows.length ? card("Left out", table("Devices that cannot run this app", [["Device"], ["Why"]], rows)) : null;
 }
+
+/** What a phase is: "round 3, train". */
+export const called = ({ round, type }) => (round ? `round ${round}, ${type}` : type);
 
 /** What a run is, in a line. */
 export function heading(run, rounds = run.round) {

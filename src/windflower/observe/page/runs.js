@@ -1,7 +1,7 @@
 // All runs that this gateway knows, and some of them side by side.
 import { curves } from "./charts.js";
-import { accuracies, latest, losses, others, rounds } from "./run.js";
-import { bytes, day, dollars, figure, h, show, span, state, table } from "./words.js";
+import { accuracies, latest, losses, others, price, rounds, size, total } from "./run.js";
+import { card, day, figure, h, quiet, show, span, state, table } from "./words.js";
 
 const MOST = 4;
 
@@ -9,10 +9,17 @@ export function open(main, page) {
   const chosen = new Set();
   const list = h("div", {});
   const beside = h("div", { class: "stack" });
-  show(main, h("section", { class: "card" }, h("h1", {}, "Runs"), h("p", { class: "quiet" }, `Choose two to ${MOST} to see them side by side.`), list), beside);
+  show(main, h("section", { class: "card" }, h("h1", {}, "Runs"), quiet(`Choose two to ${MOST} to see them side by side.`), list), beside);
   let before = "";
+  let compared = "";
+  let soon = 0;
 
   function update(summary) {
+    const seen = JSON.stringify([...chosen].map((run) => summary.runs[run]));
+    if (seen !== compared) {
+      compared = seen;
+      soon ||= setTimeout(compare, 1000);
+    }
     const rows = Object.values(summary.runs).sort((a, b) => b.started_at - a.started_at);
     const now = JSON.stringify(rows);
     if (now === before) return;
@@ -20,7 +27,7 @@ export function open(main, page) {
     const columns = [["Compare"], ["Run"], ["App"], ["State"], ["Began", false, false], ["Rounds", true], ["Ok", true, false], ["Failed", true, false], ["Late", true, false]];
     show(list, rows.length ? table(`${rows.length} runs, the latest first`, columns, rows.map((row) => [
       h("input", { type: "checkbox", id: `compare-${row.run}`, "aria-label": `Compare run ${row.run}`, checked: chosen.has(row.run), onchange: (event) => choose(row.run, event.target) }),
-      h("a", { href: `#/runs/${encodeURIComponent(row.run)}` }, row.run), row.app || "–", state(row.state), day(row.started_at), row.round, row.ok, row.failed, row.late])) : h("p", { class: "quiet" }, "No run yet."));
+      h("a", { href: `#/runs/${encodeURIComponent(row.run)}` }, row.run), row.app || "–", state(row.state), day(row.started_at), row.round, row.ok, row.failed, row.late])) : quiet("No run yet."));
   }
 
   function choose(run, box) {
@@ -34,22 +41,22 @@ export function open(main, page) {
   }
 
   async function compare() {
+    clearTimeout(soon);
+    soon = 0;
     const ids = [...chosen];
     if (ids.length < 2) return show(beside);
     const runs = (await Promise.all(ids.map((id) => page.ask(`runs/${id}`)))).filter(Boolean);
     if (!main.contains(beside) || ids.join() !== [...chosen].join()) return;
     const lines = (read) => runs.flatMap((run) => read(run).slice(0, 1).map(([, points]) => [run.run, points]));
-    const sum = (run, read) => run.phases.reduce((total, phase) => total + read(phase), 0);
-    const traffic = (run) => sum(run, (p) => (p.traffic ? p.traffic.sent_bytes + p.traffic.heard_bytes + p.traffic.download_bytes + p.traffic.upload_bytes : 0));
     const facts = [
       ["State", (run) => state(run.state)], ["Accuracy", (run) => figure(latest(accuracies(run)))], ["Loss", (run) => figure(latest(losses(run)))],
       ["Rounds", (run) => String(run.round)], ["Run time", (run) => span((run.ended_at ?? page.now()) - run.started_at)],
       ["Replies ok", (run) => figure(run.ok)], ["Failed", (run) => figure(run.failed)], ["Late", (run) => figure(run.late)],
-      ["Slowest round", (run) => slowest(run)], ["Device work", (run) => span(sum(run, (p) => p.worked_s))], ["Of it in vain", (run) => span(sum(run, (p) => p.wasted_s))],
-      ["Bytes", (run) => bytes(traffic(run))], ["On AWS", (run) => dollars(sum(run, (p) => p.dollars ?? 0))],
+      ["Slowest round", (run) => slowest(run)], ["Device work", (run) => span(total(run.phases, (p) => p.worked_s))], ["Of it in vain", (run) => span(total(run.phases, (p) => p.wasted_s))],
+      ["Bytes", (run) => size(run.phases)], ["On AWS", (run) => price(run.phases)],
     ];
     show(beside, h("div", { class: "two" }, [["Accuracy", accuracies], ["Loss", losses], ["What else was measured", others]].map(([title, read]) => [title, lines(read)]).filter(([, drawn]) => drawn.length).map(([title, drawn]) => curves(title, drawn))),
-      h("section", { class: "card" }, h("h2", {}, "Side by side"), table("Each run in a column", [[""], ...runs.map((run) => [run.run])], facts.map(([name, read]) => [name, ...runs.map(read)]))));
+      card("Side by side", table("Each run in a column", [[""], ...runs.map((run) => [run.run])], facts.map(([name, read]) => [name, ...runs.map(read)]))));
   }
 
   function slowest(run) {
@@ -59,5 +66,5 @@ export function open(main, page) {
     return rounds(run).length ? `${span(seconds)} (round ${round})` : "–";
   }
 
-  return { update, close: () => {} };
+  return { update, close: () => clearTimeout(soon) };
 }

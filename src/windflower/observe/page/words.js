@@ -12,6 +12,10 @@ export function h(name, attributes = {}, ...children) {
   return element;
 }
 
+export const quiet = (...text) => h("p", { class: "quiet" }, text);
+
+export const card = (title, ...content) => h("section", { class: "card" }, h("h2", {}, title), content);
+
 /** A point in time, as the watcher's clock shows it. */
 export const clock = (at) => (at ? new Date(at * 1000).toLocaleTimeString([], { hour12: false }) : "–");
 

@@ -1,0 +1,56 @@
+"""What is shown over HTTP ends when its gateway does, and shows what is asked for."""
+
+import asyncio
+from typing import Any
+
+import httpx
+
+from windflower.adapters.local.http_server import HttpServer
+from windflower.observe.endpoint import Looking
+
+RUN = {"run": "1-a"}
+
+
+def looking_at(devices: int) -> Looking:
+    looking = Looking(list, lambda: 9.0, version="0", token=None)
+    opened = {"event": "phase-opened", "at": 1.0, **RUN, "phase": 1, "type": "train"}
+    looking.board.write({**opened, "devices": devices, "timeout_s": None})
+    for number in range(devices):
+        asked = {"device": f"D{number}", "command": f"c{number}", "method": "fit", "again": False}
+        looking.board.write({"event": "command-sent", "at": 2.0 + number, **RUN, **asked})
+    return looking
+
+
+async def asked(looking: Looking, path: str) -> dict[str, Any]:
+    transport = httpx.ASGITransport(looking.application())
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        return dict((await client.get(path)).json())
+
+
+async def test_who_watches_is_told_that_it_is_over() -> None:
+    """A stream that is cut off would make the gateway wait for it, and its watcher complain."""
+    looking = looking_at(1)
+    server = HttpServer(looking.application(), host="127.0.0.1", port=0)
+    port = await server.start()
+    async with (
+        httpx.AsyncClient() as client,
+        client.stream("GET", f"http://127.0.0.1:{port}/api/v1/stream") as stream,
+    ):
+        lines = stream.aiter_lines()
+        first = await anext(lines)
+        looking.end()
+        rest = [line async for line in lines]
+    async with asyncio.timeout(10):
+        await server.stop()
+
+    assert first.startswith("id: ")
+    assert rest[0].startswith("data: ")
+    assert "" == rest[-1]
+
+
+async def test_a_part_of_a_timeline_is_shown_the_slowest_first() -> None:
+    path = "/api/v1/runs/1-a/phases/1"
+    told = await asked(looking_at(30), f"{path}?search=d1&offset=2&limit=3")
+
+    assert ["D11", "D12", "D13"] == [exchange["device"] for exchange in told["exchanges"]]
+    assert (11, 2, 9.0) == (told["count"], told["offset"], told["now"])
