@@ -81,5 +81,5 @@ export function replies(rounds) {
   const scales = { x: { time: false, range }, y: { range: (_, __, most) => [0, Math.max(most ?? 1, 1) * 1.06] } };
   return h("figure", { class: "card" }, h("h2", {}, "Replies per round"),
     legend(["ok", "failed", "late"], (i) => h("span", { class: `swatch ${["ok-fill", "failed-fill", "late-fill"][i]}` })),
-    rounds.length ? draw(label, data, series, { scales }) : quiet("No round yet."));
+    rounds.some(({ ok, failed, late }) => ok + failed + late) ? draw(label, data, series, { scales }) : quiet("No round yet."));
 }
