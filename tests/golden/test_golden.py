@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from processes import Programs
 
+from windflower.pipeline import verification
+
 KEPT = sorted(Path(__file__).parent.glob("*/*.json"))
 
 
@@ -42,6 +44,22 @@ def test_a_kept_run_comes_to_the_same_bits(programs: Programs, tmp_path: Path, p
 
     assert (0, kept["model-hash"]) == (code, answer["recomputed-hash"]), answer
     assert kept["model-hash"] == answer["model-hash"]
+
+
+async def test_whoever_waits_is_told_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "_LOOK_S", 0.001)
+    kept = json.loads(next(p for p in KEPT if p.stem == "message-api").read_text())
+    restore(kept, tmp_path)
+    told: list[tuple[int, int]] = []
+    verdict = await verification.verify(
+        tmp_path, kept["run"], lambda *how_far: told.append(how_far)
+    )
+
+    assert verdict.is_equal
+    assert sorted(told) == told
+    assert {6} == {of for _, of in told}
 
 
 def test_an_answer_that_was_changed_is_noticed(programs: Programs, tmp_path: Path) -> None:

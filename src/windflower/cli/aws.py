@@ -180,11 +180,14 @@ def _run(
             key="aws",
         ) from error
 
+    from windflower.cli.patience import patience  # noqa: PLC0415 - as above
+
     async def done() -> dict[str, Any]:
         async with open_fleet(key, region) as fleet:
             return await work(fleet)
 
-    answer = asyncio.run(done())
+    with patience("waiting for AWS"):
+        answer = asyncio.run(done())
     typer.echo(json.dumps(answer, indent=2))
     raise typer.Exit(0 if answer["success"] else 1)
 

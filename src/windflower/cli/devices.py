@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-from windflower.cli.logs import events_of
+from windflower.adapters.local.event_file import kept_events
+from windflower.cli.patience import reading
 from windflower.compose import StateFolder
 from windflower.errors import ConfigError
 
@@ -50,8 +51,10 @@ def show_device(state: Path, device: str, *, is_json: bool) -> None:
             f"no device {device} was heard: see `windflower devices ls`", key="device"
         )
     history = _History(device)
-    for event in events_of(state / "events.jsonl"):
-        history.take(event)
+    log = state / "events.jsonl"
+    with reading(log) as passed:
+        for event in kept_events(log, device, passed=passed):
+            history.take(event)
     if is_json:
         answer = {"success": True, **known[device], **history.to_json()}
         sys.stdout.write(json.dumps(answer) + "\n")

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 
+from windflower.cli.patience import patience
 from windflower.compose import StateFolder
 from windflower.core.finding import Finding
 from windflower.errors import ConfigError, GatewayUnavailable
@@ -16,10 +17,11 @@ async def examine(
 ) -> bool:
     """Show every finding as it comes; return whether all is well."""
     found: list[Finding] = []
-    async for finding in _findings(settings, is_aws=is_aws, key=key, region=region):
-        found.append(finding)
-        if not is_json:
-            _show(finding)
+    with patience("looking"):
+        async for finding in _findings(settings, is_aws=is_aws, key=key, region=region):
+            found.append(finding)
+            if not is_json:
+                _show(finding)
     is_well = all(finding.is_well for finding in found)
     if is_json:
         answer = {"success": is_well, "findings": [finding.to_json() for finding in found]}

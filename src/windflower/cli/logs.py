@@ -3,10 +3,11 @@
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from windflower.adapters.local.event_file import kept_events
 from windflower.compose import StateFolder
 from windflower.observe.sentences import sentence
 from windflower.pipeline.following import Lines, followed
@@ -25,24 +26,12 @@ async def show_logs(state: Path, run: str, *, is_followed: bool, is_json: bool) 
     record = await recorded_run(state, run)
     coming = StateFolder(state).line().watch() if is_followed and record.state == "open" else None
     count = 0
-    for event in _happened(state / "events.jsonl", run):
-        count += _write(event, is_json=is_json)
+    for event in kept_events(state / "events.jsonl", run):
+        count += _write(event, is_json=is_json) if event.get("run") == run else 0
     if coming is not None:
         async for event in _until_over(followed(coming), run):
             count += _write(event, is_json=is_json)
     return {"success": True, "run-id": run, "lines": count}
-
-
-def events_of(file: Path) -> Iterator[Event]:
-    """Yield all events of a state folder, those that were set aside first."""
-    for part in (file.with_name(f"{file.name}.old"), file):
-        if part.exists():
-            with part.open() as lines:
-                yield from (json.loads(text) for text in lines if text.endswith("\n"))
-
-
-def _happened(file: Path, run: str) -> Iterator[Event]:
-    return (event for event in events_of(file) if event.get("run") == run)
 
 
 async def _until_over(coming: Lines, run: str) -> AsyncIterator[Event]:

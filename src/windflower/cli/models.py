@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from windflower.cli.patience import patience
 from windflower.cli.run import say
 from windflower.core.ledger import RunRecord
 from windflower.pipeline import publication
@@ -43,7 +44,8 @@ async def fetch(state: Path, device: str, out: Path | None, *, is_json: bool) ->
     """Fetch the model that a device uses."""
     target = out or Path(f"{device.replace(':', '-')}.npz")
     async with gateway_for(state, None, say) as gateway:
-        digest = await publication.fetch(gateway.line, device, target)
+        with patience(f"waiting for {device}, which uploads its model"):
+            digest = await publication.fetch(gateway.line, device, target)
     if not is_json:
         sys.stdout.write(f"{target}: the model {digest[:12]} of {device}\n")
     return {"success": True, "device": device, "model-hash": digest, "file": str(target)}

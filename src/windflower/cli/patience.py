@@ -4,7 +4,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
+
+from windflower.adapters.local.event_file import kept_size_bytes
 
 PATIENCE_S: Final = 2.0
 
@@ -12,7 +15,14 @@ Advance = Callable[[int], None]
 
 
 @contextmanager
-def patience(what: str, total: int | None = None, *, after_s: float = PATIENCE_S) -> Iterator[Advance]:
+def reading(log: Path) -> Iterator[Advance]:
+    """Show how much of a log was gone through; the function is told bytes."""
+    with patience("reading the log", kept_size_bytes(log)) as waiting:
+        yield waiting.advance
+
+
+@contextmanager
+def patience(what: str, total: int | None = None) -> Iterator["Waiting"]:
     """Show on standard error that something goes on, once it has taken a while.
 
     On a terminal that is a bar, with the time that went by; it is gone when the block is left.
@@ -20,25 +30,26 @@ def patience(what: str, total: int | None = None, *, after_s: float = PATIENCE_S
 
     Args:
         what: what goes on: "reading the log".
-        total: how much there is to do; None where nobody knows.
-        after_s: what is over sooner is not spoken of.
-
-    Yields:
-        a function that is told how much more was done; any thread may call it.
+        total: how much there is to do; None where nobody knows, or not yet.
     """
-    waiting = _Waiting(what, total)
-    timer = threading.Timer(after_s, waiting.begin)
+    waiting = Waiting(what, total)
+    timer = threading.Timer(PATIENCE_S, waiting.begin)
     timer.daemon = True
     timer.start()
     try:
-        yield waiting.advance
+        yield waiting
     finally:
         timer.cancel()
         waiting.end()
 
 
-class _Waiting:
-    """A bar that may never be shown."""
+class Waiting:
+    """A bar that may never be shown; any thread may tell it how far things are.
+
+    Args:
+        what: what goes on.
+        total: how much there is to do; None where nobody knows.
+    """
 
     def __init__(self, what: str, total: int | None) -> None:
         self._what = what
@@ -61,15 +72,24 @@ class _Waiting:
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
             columns = (TextColumn("  {task.description}"), BarColumn(), TimeElapsedColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bar = Progress(
+                *columns,
+                console=Console(stderr=True),
+                transient=True,
+                redirect_stdout=sys.stdout.isatty(),  # what goes into a pipe is left alone
+            )
             self._bar.add_task(self._what, total=self._total, completed=self._done)
             self._bar.start()
 
     def advance(self, more: int) -> None:
         """Note that so much more is done."""
-        self._done += more
+        self.is_at(self._done + more, self._total)
+
+    def is_at(self, done: int, total: int | None) -> None:
+        """Note how much is done, and of how much."""
+        self._done, self._total = done, total
         if self._bar is not None:
-            self._bar.update(0, completed=self._done)
+            self._bar.update(0, completed=done, total=total)
 
     def end(self) -> None:
         """Take it away."""

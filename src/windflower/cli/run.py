@@ -1,26 +1,49 @@
 """`windflower run`: one app, with progress for a person."""
 
+import asyncio
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from windflower import errors
 from windflower.adapters.local.event_file import EventStream
 from windflower.errors import ConfigError, RunDiverged, RunFailed, RunSuspended
 from windflower.flower.app_folder import make_policy
+from windflower.observe.progress import Silence
 from windflower.observe.sentences import sentence
 from windflower.pipeline.job import JobRequest, JobResult, run_job
+
+_LOOK_S: Final = 1.0
 
 
 async def show_run(
     request: JobRequest, *, is_json: bool, has_events: bool = False
 ) -> dict[str, Any]:
     """Run a job and say on standard error how it goes; return the answer for scripts."""
-    show = EventStream().write if has_events else say
-    result = await run_job(request, show, output=sys.stderr if is_json else None)
+    silence = Silence()
+    write = EventStream().write
+
+    def show(line: dict[str, Any]) -> None:
+        silence.take(line)
+        (write if has_events else say)(line)
+
+    reminding = None if has_events else asyncio.create_task(_remind(silence))
+    try:
+        result = await run_job(request, show, output=sys.stderr if is_json else None)
+    finally:
+        if reminding is not None:
+            reminding.cancel()
     if not is_json:
         sys.stderr.write(_last_line(result) + "\n")
     return answer(result)
+
+
+async def _remind(silence: Silence) -> None:
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if said := silence.due():
+            sys.stderr.write(f"  {said}\n")
+            sys.stderr.flush()
 
 
 def given_policy(**flags: Any) -> dict[str, Any]:  # noqa: ANN401 - as typer gives them

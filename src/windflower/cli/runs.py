@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from windflower.adapters.aws.costs import TrafficPrice
-from windflower.adapters.local.event_file import LARGE_BYTES, as_events, latest_events
+from windflower.adapters.local.event_file import kept_events
 from windflower.adapters.local.journal import SqliteJournal, read_journal
+from windflower.cli.patience import patience, reading
 from windflower.cli.run import say
 from windflower.core.ledger import RunRecord, Settlement
 from windflower.errors import ConfigError
-from windflower.observe.report import gather, to_csv, to_html
+from windflower.observe.report import FLEET, gather, to_csv, to_html
 from windflower.pipeline.gateways import gateway_for
 from windflower.pipeline.verification import recorded_run, recorded_runs, verify
 
@@ -34,7 +35,9 @@ async def show_run(state: Path, run: str, *, is_json: bool) -> dict[str, Any]:
     journal = read_journal(state / "journal.db")
     phases, devices = await _phases(journal, record.run)
     await journal.close()
-    measured = list(_measured(state / "events.jsonl", record.run))
+    log = state / "events.jsonl"
+    with reading(log) as passed:
+        measured = list(_measured(kept_events(log, "round-measured", passed=passed), record.run))
     if not is_json:
         sys.stdout.write("\n".join(_told(record, phases, devices, measured)) + "\n")
     return {
@@ -62,7 +65,10 @@ async def write_report(
     """
     shown = await show_run(state, run, is_json=is_json)
     record = await recorded_run(state, run)
-    told = gather(_head(record), _events(state / "events.jsonl"), TrafficPrice())
+    log = state / "events.jsonl"
+    with reading(log) as passed:
+        events = kept_events(log, record.run, *FLEET, passed=passed)
+        told = gather(_head(record), events, TrafficPrice())
     into = folder or state / "runs" / record.run
     into.mkdir(parents=True, exist_ok=True)
     html, table = (into / f"windflower-{record.run}.{kind}" for kind in ("html", "csv"))
@@ -109,12 +115,8 @@ async def end_run(state: Path, run: str, *, is_json: bool) -> dict[str, Any]:
 
 async def show_verdict(state: Path, run: str, *, is_json: bool) -> dict[str, Any]:
     """Recompute a run's final arrays and compare."""
-
-    def told(line: str) -> None:
-        if not is_json:
-            sys.stderr.write(f"  {line}\n")
-
-    verdict = await verify(state, run, told)
+    with patience(f"executing run {run} once more, on the answers in its journal") as waiting:
+        verdict = await verify(state, run, waiting.is_at)
     if not is_json:
         lines = [f"recorded    {verdict.recorded}", f"recomputed  {verdict.recomputed or '-'}"]
         lines.append(
@@ -188,27 +190,13 @@ def _ending(settlement: Settlement) -> str:
     return "late" if settlement.reply is None else "failed"
 
 
-def _measured(events: Path, run: str) -> Iterable[dict[str, Any]]:
+def _measured(events: Iterable[dict[str, Any]], run: str) -> Iterable[dict[str, Any]]:
     """Return what a strategy made of each round; a run that was resumed measured some again."""
     seen: set[tuple[int, str]] = set()
-    for line in _lines(events, "round-measured"):
+    for line in events:
         if line["run"] == run and (line["round"], line["stage"]) not in seen:
             seen.add((line["round"], line["stage"]))
             yield {key: line[key] for key in ("round", "stage", "metrics")}
-
-
-def _events(events: Path) -> Iterable[dict[str, Any]]:
-    """Return all events that are kept, those that were set aside first."""
-    for file in (events.with_name(f"{events.name}.old"), events):
-        yield from latest_events(file, at_most_bytes=LARGE_BYTES)
-
-
-def _lines(events: Path, kind: str) -> Iterable[dict[str, Any]]:
-    """Return the events of a kind, those that were set aside first."""
-    for file in (events.with_name(f"{events.name}.old"), events):
-        if file.exists():
-            with file.open() as lines:
-                yield from as_events(text for text in lines if f'"{kind}"' in text)
 
 
 def _number(value: float | None) -> str:

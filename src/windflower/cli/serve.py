@@ -3,7 +3,9 @@
 import asyncio
 import json
 import sys
+from contextlib import AsyncExitStack
 
+from windflower.cli.patience import patience
 from windflower.cli.run import say
 from windflower.compose import RunningGateway, StateFolder, open_gateway, serve_until
 from windflower.errors import WindflowerError
@@ -23,7 +25,9 @@ async def _tell(gateway: RunningGateway, *, is_json: bool) -> None:
 async def serve_gateway(settings: Settings, *, is_json: bool) -> None:
     """Serve until cancelled; says on one line that it serves, or why it does not."""
     try:
-        async with open_gateway(settings) as gateway:
+        async with AsyncExitStack() as stack:
+            with patience("starting: the broker, the journal"):
+                gateway = await stack.enter_async_context(open_gateway(settings))
             if is_json:
                 sys.stdout.write(StateFolder(settings.state).card.read_text())
             else:

@@ -1,7 +1,8 @@
 """Executes a finished run once more from its journal: `... flower.verify_process STATE RUN`.
 
-Prints one JSON object: the hash of the final arrays as they come out now, or why none does. The app
-is the one that was kept with the run, not what stands in its folder today.
+Prints a line of JSON for each phase, how far it is, and at last one with the hash of the final
+arrays as they come out now, or why none does. The app is the one that was kept with the run, not
+what stands in its folder today.
 """
 
 import asyncio
@@ -9,8 +10,9 @@ import contextlib
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from windflower.adapters.local.blob_folder import BlobReader
 from windflower.adapters.local.journal import read_journal
@@ -38,13 +40,18 @@ async def recompute(state: Path, run: str, scratch: Path) -> dict[str, Any]:
         raise ConfigError(f"there is no run {run}", key="run")
     folder = scratch / "app"
     unpack_bundle(await blobs.fetch(record.bundle.key), folder)
-    desk = await recorded_desk(journal, blobs, record)
+    desk = await recorded_desk(journal, blobs, record, told=partial(_tell, sys.stdout))
     line = LoopLine(desk, asyncio.get_running_loop())
     app = AppFolder.read(folder)
     with contextlib.redirect_stdout(sys.stderr):
         outcome = await asyncio.to_thread(execute, app, line, record, scratch=scratch)
     desk.end()
     return {**outcome.save(scratch / "result"), "recalled": outcome.recalled}
+
+
+def _tell(output: IO[str], phase: int, phases: int) -> None:
+    output.write(json.dumps({"phase": phase, "of": phases}) + "\n")
+    output.flush()
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """Answers a run from what its journal holds, without a fleet: the same ServerApp, the same bits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,12 +27,21 @@ class RecordedDesk:
         journal: what was asked and answered.
         blobs: the packs of the answers.
         retracing: notices whatever was not asked before.
+        asked: told how many phases were asked.
     """
 
-    def __init__(self, journal: Journal, blobs: BlobSource, retracing: Retracing) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        blobs: BlobSource,
+        retracing: Retracing,
+        asked: Callable[[int], None],
+    ) -> None:
         self._journal = journal
         self._blobs = blobs
         self._retracing = retracing
+        self._asked = asked
+        self._phases = 0
 
     def end(self) -> None:
         """Note that the app ended; raises RunDiverged where it did not ask for all again."""
@@ -59,6 +68,8 @@ class RecordedDesk:
         self._retracing.ask(commands)
         if await self._journal.phase(run, phase) is None:
             raise RunDiverged("it asks for a phase that was never closed")
+        self._phases += 1
+        self._asked(self._phases)
         return await self._in_order([command.id for command in commands])
 
     async def push(self, run: str, commands: Sequence[Command]) -> None:
@@ -111,6 +122,13 @@ class RecordedDesk:
         return [found[id_] for id_ in ids]
 
 
-async def recorded_desk(journal: Journal, blobs: BlobSource, run: RunRecord) -> RecordedDesk:
-    """Return a desk that answers one run."""
-    return RecordedDesk(journal, blobs, Retracing(await journal.history(run.run)))
+async def recorded_desk(
+    journal: Journal,
+    blobs: BlobSource,
+    run: RunRecord,
+    told: Callable[[int, int], None] = lambda _, __: None,
+) -> RecordedDesk:
+    """Return a desk that answers one run; `told` is told which phase is asked, of how many."""
+    history = await journal.history(run.run)
+    phases = len(history.phases)
+    return RecordedDesk(journal, blobs, Retracing(history), lambda phase: told(phase, phases))

@@ -2,9 +2,16 @@
 
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from windflower.observe.sentences import sentence
+
+SILENT_S: Final = 10.0
+"""After so long without a word it is said what is waited for."""
+
+SILENT_AT_MOST_S: Final = 300.0
 
 _NEWS: Final = 4
 _NAMED: Final = 4
@@ -107,6 +114,69 @@ class Progress:
             numbers = ", ".join(f"{k} {v:.3f}" for k, v in line["metrics"].items())
             of = "" if self._rounds is None else f"/{self._rounds}"
             sys.stderr.write(f"round {line['round']}{of}: {numbers}\n")
+
+
+class Silence:
+    """Says what a run waits for, when there was nothing to say for a while.
+
+    Args:
+        now: the clock, Unix seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._phase: Phase | None = None
+        self._waiting: set[str] = set()
+        self._since = now()
+        self._gap_s = SILENT_S
+
+    def take(self, line: dict[str, Any]) -> None:
+        """Take an event; one that was said ends the silence."""
+        match line["event"]:
+            case "phase-opened":
+                timeout_s = line.get("timeout_s")
+                latest = None if timeout_s is None else line["at"] + timeout_s
+                before, number = self._phase, line["phase"]
+                self._phase = Phase(number, line["type"], line["devices"], latest)
+                if before is not None and before.number == number:  # its gateway was killed
+                    self._phase.answered = before.answered
+                self._waiting.clear()
+            case "phase-closed":
+                self._phase = None
+            case "command-sent":
+                self._waiting.add(line["device"])
+            case "reply-accepted" | "reply-failed" | "reply-missing" if self._phase is not None:
+                self._waiting.discard(line["device"])
+                self._phase.answered += 1
+        if sentence(line):
+            self._since, self._gap_s = self._now(), SILENT_S
+
+    def due(self) -> str:
+        """Return what to say now: nothing, or what is waited for; each time later than before."""
+        if self._now() - self._since < self._gap_s:
+            return ""
+        self._since = self._now()
+        self._gap_s = min(2 * self._gap_s, SILENT_AT_MOST_S)
+        phase = self._phase
+        if phase is None:
+            return "still at it: the app itself is at work"
+        named = ", ".join(sorted(self._waiting)[:_NAMED])
+        more = phase.devices - phase.answered - min(len(self._waiting), _NAMED)
+        others = f" and {more} more" if more > 0 else ""
+        names = f"; waiting for {named}{others}" if named else ""
+        latest = f", until {_clock(phase.latest)} at most" if phase.latest is not None else ""
+        return f"still {phase.type}: {phase.answered} of {phase.devices} answered{names}{latest}"
+
+
+@dataclass(slots=True)
+class Phase:
+    """A phase that is open: what is asked, of how many, until when, and how many answered."""
+
+    number: int
+    type: str
+    devices: int
+    latest: float | None
+    answered: int = 0
 
 
 def _clock(at: float) -> str:

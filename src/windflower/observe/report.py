@@ -28,7 +28,8 @@ _EVER: Final = 1 << 30
 
 _COLUMNS: Final = ("kind", "at", "round", "phase", "type", "device", "name", "value", "reason")
 
-_FLEET: Final = frozenset(("device-lost", "device-heard"))
+FLEET: Final = frozenset(("device-lost", "device-heard"))
+"""Events of no run that a report tells too."""
 _NEWS: Final = 200
 
 
@@ -43,7 +44,7 @@ def gather(head: Mapping[str, Any], events: Iterable[Line], price: Price) -> Lin
     run, latest = str(head["run"]), 0.0
     board = Board(price, exchanges=_EVER, news=_NEWS, points=_EVER)
     for line in events:
-        if line.get("run") == run or line["event"] in _FLEET:
+        if line.get("run") == run or line["event"] in FLEET:
             board.replay([line])
         if line.get("run") == run:
             latest = line["at"]

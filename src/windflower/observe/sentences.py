@@ -6,6 +6,8 @@ from typing import Any
 def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one line a kind of event
     """Return what an event means to a person, in one line; empty where it means nothing."""
     match line["event"]:
+        case "gateway-starting":
+            return f"starting a gateway on {line['state']}"
         case "gateway-ready":
             return f"broker {line['broker']}" + (f", page {line['page']}" if "page" in line else "")
         case "waiting-for-devices":

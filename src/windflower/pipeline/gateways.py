@@ -178,6 +178,7 @@ async def _find(
         if running is not None:
             card, line = running
             return Gateway(state, broker, environment, card=card, line=line, process=None)
+    show({"event": "gateway-starting", "state": str(state)})
     process = await _start(state, broker, environment)
     try:
         card = await _card(process)

@@ -1,5 +1,6 @@
 """Recomputes what a finished run came to, in a process like the one that it had."""
 
+import asyncio
 import json
 import os
 import sys
@@ -7,13 +8,16 @@ from asyncio.subprocess import DEVNULL
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import NamedTemporaryFile
+from typing import Final
 
 from windflower.adapters.local.journal import read_journal
 from windflower.adapters.local.process import end, start
 from windflower.core.ledger import RunRecord
 from windflower.errors import ConfigError
 from windflower.pipeline.job import RUN_ENVIRONMENT
+
+_LOOK_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +46,13 @@ class Verdict:
         return self.recomputed == self.recorded
 
 
-async def verify(state: Path, run: str, say: Callable[[str], None]) -> Verdict:
+async def verify(state: Path, run: str, told: Callable[[int, int], None]) -> Verdict:
     """Execute a run's ServerApp once more, on the answers that its journal holds.
 
     Args:
         state: the state folder; its gateway may be at work, and need not be.
         run: the run.
-        say: told what takes a while, before it does.
+        told: how many phases are done, and of how many.
 
     Raises:
         ConfigError: there is no such run, it is open, or it has no final arrays.
@@ -75,8 +79,7 @@ async def verify(state: Path, run: str, say: Callable[[str], None]) -> Verdict:
         )
     if not isinstance(recorded, str):
         raise ConfigError(f"run {run} came to no arrays: {record.result.get('reason')}", key="run")
-    with TemporaryFile() as output:  # no pipe: what the app leaves behind may hold that open
-        say(f"executing run {run} once more, on the answers in its journal")
+    with NamedTemporaryFile() as output:  # no pipe: what the app leaves behind may hold that open
         process = await start(
             *(sys.executable, "-m", "windflower.flower.verify_process", str(state), run),
             stdin=DEVNULL,
@@ -84,9 +87,11 @@ async def verify(state: Path, run: str, say: Callable[[str], None]) -> Verdict:
             stderr=DEVNULL,  # what the app and Flower say was said before
             env={**os.environ, **RUN_ENVIRONMENT},
         )
+        watching = asyncio.create_task(_watch(Path(output.name), told))
         try:
             await process.wait()
         finally:
+            watching.cancel()
             await end(process)
         output.seek(0)
         said = output.read().splitlines()
@@ -99,6 +104,16 @@ async def verify(state: Path, run: str, say: Callable[[str], None]) -> Verdict:
         answer.get("error-message", "" if answer else "its process ended and said nothing"),
         answer.get("recalled", 0),
     )
+
+
+async def _watch(output: Path, told: Callable[[int, int], None]) -> None:
+    """Tell how far the process is: it writes a line for each phase."""
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        *_, latest, _ = [b"", *(await asyncio.to_thread(output.read_bytes)).split(b"\n")]
+        line = json.loads(latest or b"{}")
+        if "phase" in line:  # the last line is the answer
+            told(line["phase"], line["of"])
 
 
 async def recorded_run(state: Path, run: str) -> RunRecord:

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -56,6 +56,34 @@ def latest_events(path: Path, *, at_most_bytes: int = 1 << 20) -> list[dict[str,
         file.seek(max(path.stat().st_size - at_most_bytes, 0))
         lines = file.read(at_most_bytes).splitlines()
     return list(as_events(lines))
+
+
+def kept_size_bytes(path: Path) -> int:
+    """Return how large a log is with what was set aside of it."""
+    return sum(part.stat().st_size for part in _parts(path))
+
+
+def kept_events(
+    path: Path, *holding: str, passed: Callable[[int], None] = lambda _: None
+) -> Iterator[dict[str, Any]]:
+    """Yield all events that are kept of a log, those that were set aside first.
+
+    Args:
+        path: the log.
+        holding: only lines in which one of these stands as a JSON string; none takes all lines.
+        passed: told how many bytes more were gone through.
+    """
+    words = [json.dumps(word).encode() for word in holding]
+    for part in _parts(path):
+        with part.open("rb") as lines:
+            for line in lines:
+                passed(len(line))
+                if not words or any(word in line for word in words):
+                    yield from as_events([line])
+
+
+def _parts(path: Path) -> list[Path]:
+    return [file for file in (path.with_name(f"{path.name}.old"), path) if file.is_file()]
 
 
 def as_events(lines: Iterable[bytes | str]) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,64 @@
+"""Who waits at a terminal is told for what, also when nothing happens."""
+
+import time
+from typing import Any
+
+from windflower.observe.progress import SILENT_AT_MOST_S, SILENT_S, Silence
+
+LATEST = time.strftime("%H:%M:%S", time.localtime(1060.0))
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def opened(number: int = 1) -> dict[str, Any]:
+    line = {"event": "phase-opened", "at": 1000.0, "phase": number, "type": "train"}
+    return {**line, "devices": 6, "timeout_s": 60.0}
+
+
+def about(device: int, event: str) -> dict[str, Any]:
+    return {"event": event, "at": 1000.0, "device": f"d{device}", "reason": "", "method": "fit"}
+
+
+def test_a_silence_is_broken_by_what_is_waited_for_ever_more_rarely() -> None:
+    clock = Clock()
+    silence = Silence(clock)
+    silence.take(opened())
+    for device in range(6):
+        silence.take(about(device, "command-sent"))
+    silence.take(about(0, "reply-accepted"))
+    said = []
+    for _ in range(1000):
+        clock.now += 1.0
+        if text := silence.due():
+            said.append((clock.now - 1000.0, text))
+
+    expected = "still train: 1 of 6 answered; waiting for d1, d2, d3, d4 and 1 more, "
+    assert f"{expected}until {LATEST} at most" == said[0][1]
+    assert [SILENT_S, 3 * SILENT_S, 7 * SILENT_S] == [at for at, _ in said[:3]]
+    assert SILENT_AT_MOST_S == said[-1][0] - said[-2][0]
+
+
+def test_a_word_ends_the_silence_and_a_phase_goes_on_where_its_gateway_was_killed() -> None:
+    clock = Clock()
+    silence = Silence(clock)
+    silence.take(opened())
+    silence.take(about(0, "reply-accepted"))
+    clock.now += SILENT_S - 1
+    silence.take({"event": "gateway-lost"})
+    clock.now += 2
+    assert not silence.due()
+    silence.take(opened())
+    clock.now += SILENT_S
+    again = silence.due()
+    silence.take({**about(1, "phase-closed"), "ok": 1, "failed": 0, "late": 0, "seconds": 1.0,
+                  "type": "train"})  # fmt: skip
+    clock.now += SILENT_S
+    between = silence.due()
+
+    assert f"still train: 1 of 6 answered, until {LATEST} at most" == again
+    assert "still at it: the app itself is at work" == between
