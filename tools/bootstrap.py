@@ -38,9 +38,12 @@ PROGRAMS = {
 }
 PACKAGES = {"node": "nodejs"}
 """Debian's packages whose names are not their program's."""
-HEAVY_PROGRAMS = dict.fromkeys(
-    ("debootstrap", "umoci", "skopeo", "docker-registry"), "the tests of the container image"
-)
+HEAVY_PROGRAMS = {
+    **dict.fromkeys(
+        ("debootstrap", "umoci", "skopeo", "docker-registry"), "the tests of the container image"
+    ),
+    "prometheus": "the tests with a real Prometheus",
+}
 BROWSER_PROGRAMS = {"chromium": "the tests of the page"}
 
 
