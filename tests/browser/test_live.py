@@ -73,6 +73,34 @@ def test_a_page_goes_on_by_itself_when_the_gateway_comes_back(
     expect(page.locator("#link")).to_have_text("live", timeout=SLOW_MS)
 
 
+def test_a_phase_whose_gateway_was_killed_is_told_from_its_first_beginning(
+    programs: Programs, watcher: Watcher, apps: Path, tmp_path: Path
+) -> None:
+    state, pause = tmp_path / "state", tmp_path / "pause"
+    pause.touch()
+    page = watcher.open(serve(programs, state, "first"))
+    run = programs.windflower(
+        *("run", str(apps / "averaging"), "--state", str(state), "--devices", "2"),
+        *("--format", "json", "-c", f"num-server-rounds=1 pause-file='{pause}'"),
+        name="run",
+    )
+    until(lambda: len(events(state, "command-sent")) == 2, "the commands")
+    first = programs.folder / "first.out"
+    os.kill(int(first.read_text().split('"pid": ')[1].split(",")[0]), signal.SIGKILL)
+    serve(programs, state, "second")
+    until(lambda: len(events(state, "phase-opened")) == 2, "the phase, once more")
+    pause.unlink()
+
+    assert 0 == run.wait(), run.err
+    expect(page.locator("#head")).to_contain_text("done", timeout=SLOW_MS)
+    costs = page.locator("#costs tbody tr", has_text="round 1, train")
+    expect(costs).to_contain_text("\u2265")
+    expect(page.locator("#costs")).to_contain_text("a gateway was killed meanwhile")
+    page.locator("#phase").select_option("1")
+    expect(page.locator("#lanes .lane")).to_have_count(2)
+    photograph(page, "killed-gateway")
+
+
 def test_runs_side_by_side_are_kept_up_to_date(
     programs: Programs, watcher: Watcher, apps: Path, tmp_path: Path
 ) -> None:

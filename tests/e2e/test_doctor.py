@@ -165,6 +165,7 @@ def test_a_gateway_that_runs_is_asked(programs: Programs, tmp_path: Path) -> Non
     until(lambda: served.out, "the gateway")
     ahead = (
         "import sys, time; now = time.time; time.time = lambda: now() + 3600;"
+        "import windflower; windflower.__version__ = '0.0.9';"
         "from windflower.agent.__main__ import main; sys.exit(main())"
     )
     programs.start(
@@ -180,5 +181,7 @@ def test_a_gateway_that_runs_is_asked(programs: Programs, tmp_path: Path) -> Non
 
     found = until(heard, "the device's clock")
     assert "watch-9 by +3600 s" in found["devices"]["says"]
+    assert "1 of 1 are not windflower" in found["agents"]["says"]
+    assert "watch-9 is windflower 0.0.9, Python 3." in found["agents"]["says"]
     assert "ok" == found["blobs"]["level"]
     assert f"{port} is our gateway's, which runs" == found["blobs port"]["says"]

@@ -30,7 +30,7 @@ from windflower.core.device_effects import (
     Upload,
     Work,
 )
-from windflower.core.duty import STARTS, heartbeat_of
+from windflower.core.duty import STARTS
 from windflower.core.events import Event, MessageRefused
 from windflower.core.retention import unneeded
 from windflower.wire.blobs import BlobRef, Grant
@@ -320,8 +320,7 @@ class DeviceNode(Process[Effect | Trim]):
         return f"{self.name}-{self.life}"
 
     def _heartbeat(self, beat: Beat) -> Heartbeat:
-        return heartbeat_of(
-            beat,
+        return beat.heartbeat(
             device=self.name,
             time=self._clock(),
             boot=self._boot(),

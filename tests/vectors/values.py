@@ -103,6 +103,8 @@ def contents(draw: st.DrawFn) -> Content:
     return pack_inline(packing)
 
 
+PRINTABLE = st.characters(min_codepoint=32, max_codepoint=126)
+
 heartbeats = st.builds(
     Heartbeat,
     client=devices,
@@ -119,6 +121,8 @@ heartbeats = st.builds(
     progress=st.lists(
         st.builds(TaskProgress, commands, st.sampled_from(STAGES), seconds, seconds), max_size=8
     ).map(tuple),
+    model=st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex),
+    agent=st.none() | st.text(PRINTABLE, min_size=1, max_size=64),
 )
 orders = st.builds(
     Command,

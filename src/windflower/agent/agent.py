@@ -1,6 +1,7 @@
 """One device's agent: carries out what its duty says, and tells its duty what came of it."""
 
 import asyncio
+import platform
 import secrets
 import shutil
 import time
@@ -9,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from windflower import __version__
 from windflower.core import device_effects, duty
 from windflower.core.device_effects import Effect, FetchProblem
-from windflower.core.duty import Duty, heartbeat_of
+from windflower.core.duty import Duty
 from windflower.core.events import AgentStarted, Event, KeyPinned, MessageRefused
 from windflower.core.retention import device_needs_bytes
 from windflower.errors import (
@@ -42,6 +44,10 @@ from windflower.wire.messages import NOTHING, Command, Control, Envelope, Failur
 
 _ENDING: Final = (device_effects.Forget, device_effects.Drop, device_effects.ForgetBelow)
 """After these, blobs may be in the cache that nothing needs."""
+
+
+AGENT: Final = f"windflower {__version__}, Python {platform.python_version()}"
+"""What a device says that its agent is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -446,14 +452,14 @@ class Agent:
     # ---------------------------------------------------------------------------- messages
 
     def _heartbeat(self, beat: device_effects.Beat) -> bytes:
-        return heartbeat_of(
-            beat,
+        return beat.heartbeat(
             device=self._settings.device,
             time=time.time(),
             boot=self._boot,
             interval_s=self._settings.interval_s,
             labels=self._settings.labels,
             model=self._models.current(),
+            agent=AGENT,
         ).to_bytes()
 
     def _note(self, event: Event) -> None:

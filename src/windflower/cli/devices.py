@@ -65,6 +65,7 @@ def show_device(state: Path, device: str, *, is_json: bool) -> None:
     lines = [
         f"{device} is {state_word}, heard {heard}, every {found['interval-s']:g} s",
         *(f"label  {key} = {value}" for key, value in sorted(found["labels"].items())),
+        f"agent  {found['agent'] or 'not said yet'}",
         f"model  {found['model'] or 'none'}",
         *history.lines(),
     ]

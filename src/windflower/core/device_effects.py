@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from windflower.core.events import Event
 from windflower.wire.blobs import BlobRef, Grant
-from windflower.wire.messages import Cause, Command, Reply, TaskProgress
+from windflower.wire.messages import Cause, Command, Heartbeat, Reply, TaskProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """Publish a heartbeat; boot, time, interval and labels are filled in outside."""
+    """Publish a heartbeat: what the core knows of it."""
 
     cause: Cause
     running: str | None
@@ -113,6 +113,35 @@ class Beat:
     need: tuple[str, ...]
     floor: int = 0
     progress: tuple[TaskProgress, ...] = ()
+
+    def heartbeat(
+        self,
+        *,
+        device: str,
+        time: float,
+        boot: str,
+        interval_s: float,
+        labels: dict[str, str],
+        model: str | None = None,
+        agent: str | None = None,
+    ) -> Heartbeat:
+        """Fill in what the core does not know; what the agent is, is said to who hears it anew."""
+        return Heartbeat(
+            client=device,
+            time=time,
+            boot=boot,
+            cause=self.cause,
+            interval_s=interval_s,
+            running=self.running,
+            queued=self.queued,
+            outbox=self.outbox,
+            need=self.need,
+            floor=self.floor,
+            progress=self.progress,
+            labels=labels,
+            model=model,
+            agent=agent if self.cause in ("connect", "rollcall") else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

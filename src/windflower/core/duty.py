@@ -48,7 +48,6 @@ from windflower.wire.messages import (
     Command,
     Control,
     Failure,
-    Heartbeat,
     Reply,
     Stage,
     TaskProgress,
@@ -506,34 +505,6 @@ class Duty:
         """Say of the commands that were begun, the latest first, what they are at."""
         begun = [task for task in self._tasks.values() if task.stage != "waiting"]
         return tuple(task.progress(now) for task in reversed(begun))[:PROGRESS]
-
-
-def heartbeat_of(
-    beat: Beat,
-    *,
-    device: str,
-    time: float,
-    boot: str,
-    interval_s: float,
-    labels: dict[str, str],
-    model: str | None = None,
-) -> Heartbeat:
-    """Fill in what the core does not know."""
-    return Heartbeat(
-        client=device,
-        time=time,
-        boot=boot,
-        cause=beat.cause,
-        interval_s=interval_s,
-        running=beat.running,
-        queued=beat.queued,
-        outbox=beat.outbox,
-        need=beat.need,
-        floor=beat.floor,
-        progress=beat.progress,
-        labels=labels,
-        model=model,
-    )
 
 
 def _fetching(command: Command) -> Note:

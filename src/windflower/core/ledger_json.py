@@ -58,7 +58,7 @@ def entry_to_json(entry: Entry) -> list[object]:  # noqa: C901, PLR0911, PLR0912
             return ["epoch", epoch]
         case Presence():
             fields = asdict(entry)
-            del fields["clock_ahead_s"]  # no use to whoever reads it later
+            del fields["clock_ahead_s"], fields["agent"]  # no use to whoever reads it later
             return ["presence", fields]
 
 

@@ -36,6 +36,7 @@ class Presence:
         model: digest of the published model that it uses, None where it has none.
         clock_ahead_s: by how much its clock was ahead of the gateway's when it last was heard, the
             way between them left in; for people only, and forgotten with the gateway.
+        agent: what it said that its agent is; likewise.
     """
 
     device: str
@@ -47,6 +48,7 @@ class Presence:
     labels: dict[str, str]
     model: str | None = None
     clock_ahead_s: float | None = None
+    agent: str | None = None
 
 
 JudgedAt = Callable[[Presence], float]
@@ -111,6 +113,7 @@ class Roster:
             labels=heartbeat.labels,
             model=heartbeat.model,
             clock_ahead_s=round(heartbeat.time - now, 3),
+            agent=heartbeat.agent or _agent_of(before, heartbeat.boot),
         )
         if before is not None and before.is_online:
             return []
@@ -192,3 +195,8 @@ class Roster:
             self._presences.values(), key=lambda p: (p.heard_at, p.device), reverse=True
         )
         return ordered[:limit]
+
+
+def _agent_of(presence: Presence | None, boot: str) -> str | None:
+    """Return what an agent said that it is, if it is the same start that speaks now."""
+    return presence.agent if presence is not None and presence.boot == boot else None

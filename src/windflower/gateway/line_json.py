@@ -75,6 +75,7 @@ def presence_to_json(presence: Presence) -> dict[str, Any]:
         "online": presence.is_online,
         "interval-s": presence.interval_s,
         "clock-ahead-s": presence.clock_ahead_s,
+        "agent": presence.agent,
         "labels": presence.labels,
         "model": presence.model,
     }

@@ -302,4 +302,5 @@ def _presence(presence: Presence) -> dict[str, Any]:
         "interval_s": presence.interval_s,
         "labels": presence.labels,
         "model": presence.model,
+        "agent": presence.agent,
     }

@@ -60,6 +60,7 @@ async def check_up(settings: Settings, running: Running | None) -> AsyncIterator
         yield finding
     if running is not None:
         yield await _blobs(str(running.card["blobs"]), settings.broker)
+        yield _agents(running.devices)
         yield _device_clocks(running.devices)
 
 
@@ -187,6 +188,19 @@ async def _blobs(url: str, broker: str | None) -> Finding:
 
 def _is_loopback(host: str) -> bool:
     return host.startswith(_LOOPBACK)
+
+
+def _agents(devices: Sequence[Mapping[str, Any]]) -> Finding:
+    said = {device["device"]: str(device["agent"]) for device in devices if device.get("agent")}
+    ours = f"windflower {__version__},"
+    others = [f"{name} is {agent}" for name, agent in said.items() if not agent.startswith(ours)]
+    if not others:
+        says = f"{len(said)} of {len(devices)} said what they are, all of them {ours[:-1]}"
+        return Finding("agents", is_well=True, says=says)
+    named = "; ".join(others[:_NAMED])
+    says = f"{len(others)} of {len(devices)} are not {ours[:-1]}: {named}"
+    fix = "they speak the same wire; install this release there when it suits them"
+    return Finding("agents", is_well=True, says=says, fix=fix)
 
 
 def _device_clocks(devices: Sequence[Mapping[str, Any]]) -> Finding:

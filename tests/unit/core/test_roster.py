@@ -23,6 +23,19 @@ def test_a_device_is_heard_once_and_then_only_again_after_it_was_lost() -> None:
     assert [True] == [e.to_json()["again"] for e in back]
 
 
+def test_what_an_agent_is_is_known_until_another_one_speaks() -> None:
+    roster = Roster()
+    roster.heard(replace(BEAT, agent="windflower 1"), 100.0)
+    roster.heard(replace(BEAT, cause="interval"), 160.0)
+    same = roster.get("d1")
+    roster.heard(replace(BEAT, cause="interval", boot="boot-2"), 220.0)
+    other = roster.get("d1")
+
+    assert same is not None
+    assert other is not None
+    assert ("windflower 1", None) == (same.agent, other.agent)
+
+
 def test_a_devices_own_clock_means_nothing() -> None:
     roster = Roster()
     roster.heard(replace(BEAT, time=-1e12), 100.0)

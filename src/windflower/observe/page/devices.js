@@ -57,7 +57,7 @@ export function openOne(main, page, device) {
     if (!found) return show(body, h("section", { class: "card" }, h("h1", {}, device), h("p", {}, "No such device was ever heard here.")));
     const facts = [["Last heard", found.heard_at ? `${clock(found.heard_at)}, ${span(found.now - found.heard_at)} ago` : "never"], ["Says that it lives every", span(found.interval_s)],
       ["Was away", found.absences.length ? found.absences.map(([from, to]) => `${clock(from)} for ${span(to - from)}`).join("; ") : "not since this gateway began"],
-      ["Labels", labels(found)], ["Published model", found.model ?? "none"], ["Last app", page.summary?.runs[found.history[0]?.run]?.app || "–"]];
+      ["Labels", labels(found)], ["Agent", found.agent ?? "–"], ["Published model", found.model ?? "none"], ["Last app", page.summary?.runs[found.history[0]?.run]?.app || "–"]];
     const error = found.error ? [quiet(`${day(found.error.at)}, run ${found.error.run}`), h("pre", { tabindex: "0" }, found.error.reason)] : quiet("None that is known.");
     show(body,
       h("section", { class: "card" }, h("div", { class: "top" }, h("h1", {}, found.device), online(found)), h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))))),

@@ -25,6 +25,9 @@ TIMED: Final = STAGES[:-1]
 """Those whose seconds are told."""
 
 
+_EXTENSIONS: Final = {"model": "[0-9a-f]{64}", "agent": "[ -~]{1,64}"}
+
+
 @dataclass(frozen=True, slots=True)
 class TaskProgress:
     """What a device is at with one command; told to people, never used.
@@ -69,6 +72,7 @@ class Heartbeat:
         speaks: versions of the wire that it understands.
         labels: what the fleet's owner wants to tell devices apart by.
         model: digest of the published model that it uses; None where it has none.
+        agent: which program it is, and of which version; told to people, never used.
         progress: what it is at with commands that it began, the latest first.
     """
 
@@ -85,6 +89,7 @@ class Heartbeat:
     speaks: tuple[int, ...] = (VERSION,)
     labels: dict[str, str] = field(default_factory=dict)
     model: str | None = None
+    agent: str | None = None
     progress: tuple[TaskProgress, ...] = ()
 
     @property
@@ -114,7 +119,7 @@ class Heartbeat:
                     "speaks": self.speaks,
                     "labels": self.labels,
                     "progress": [row.to_json() for row in self.progress[:PROGRESS]],
-                    "ext": {"model": self.model} if self.model else None,
+                    "ext": present({"model": self.model, "agent": self.agent}),
                 }
             )
         ).encode()
@@ -139,16 +144,20 @@ class Heartbeat:
             speaks=fields.take_or("speaks", _speaks, (VERSION,)),
             labels=fields.take_or("labels", check_labels, {}),
             progress=fields.take_or("progress", _progress, ()),
-            model=fields.take_or("ext", _model, None),
+            **fields.take_or("ext", _extensions, {}),
         )
         fields.done()
         return heartbeat
 
 
-def _model(ext: object) -> str | None:
-    """Return the model that `ext` names, if it does: whatever else stands there is skipped."""
-    named = ext.get("model") if isinstance(ext, dict) else None
-    return named if isinstance(named, str) and re.fullmatch("[0-9a-f]{64}", named) else None
+def _extensions(ext: object) -> dict[str, str]:
+    """Return what `ext` says that this version knows: whatever else stands there is skipped."""
+    said = ext if isinstance(ext, dict) else {}
+    return {
+        name: value
+        for name, pattern in _EXTENSIONS.items()
+        if isinstance(value := said.get(name), str) and re.fullmatch(pattern, value)
+    }
 
 
 def _progress(rows: object) -> tuple[TaskProgress, ...]:
