@@ -6,7 +6,7 @@ event ──> Board ──> summary     small, the same size for ten devices and
 └──> device      what one device did lately
 """
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from windflower.core.ledger import RunRecord
 from windflower.core.roster import Presence
-from windflower.observe.sentences import sentence
+from windflower.observe.news import NEWS, News
 from windflower.observe.timelines import EXCHANGES, Exchange, Line, Timelines, as_json
 from windflower.wire.strict_json import without_nan
 
@@ -26,14 +26,6 @@ POINTS: Final = 2_000
 
 NAMED: Final = 8
 """So many devices are named where a few stand for all."""
-
-TOGETHER_S: Final = 10.0
-"""What happens to several devices within this time is one thing that happened."""
-
-_CROWDS: Final = {"device-heard": "are back", "device-lost": "are lost"}
-
-NEWS: Final = 30
-"""So much of what happened is told, the latest."""
 
 ERRORS: Final = 500
 """Of so many devices the last error is known."""
@@ -55,11 +47,6 @@ class Price(Protocol):
     def __call__(self, traffic: Mapping[str, int], seconds: float) -> float:
         """Return dollars for what passed in so many seconds."""
         ...
-
-
-_NOT_NEWS: Final = frozenset(
-    ("phase-opened", "phase-closed", "round-measured", "model-taken", "waiting-for-devices")
-)
 
 
 @dataclass(slots=True)
@@ -155,7 +142,7 @@ class Board:
         self._points = points or POINTS
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._timelines = Timelines(exchanges)
-        self._news: deque[Line] = deque(maxlen=news)
+        self._news = News(news)
         self._errors: OrderedDict[str, Line] = OrderedDict()
         self._broker = ""
         self._broker_problem: str | None = None
@@ -186,23 +173,9 @@ class Board:
         note = self._notes.get(line["event"])
         if note is not None:
             note(line)
-        said = sentence(line) if _is_news(line) else ""
-        if said:
-            self._tell(line, _first(said))
-        if note is not None or said:
+        is_news = self._news.take(line)
+        if note is not None or is_news:
             self.seq += 1
-
-    def _tell(self, line: Line, said: str) -> None:
-        """Note what happened; what happens to many devices at once is told once."""
-        item = {"at": line["at"], "event": line["event"], "text": said}
-        last = self._news[-1] if self._news else item
-        is_one_more = last["event"] == line["event"] and line["at"] - last["at"] <= TOGETHER_S
-        if not self._news or not is_one_more or line["event"] not in _CROWDS:
-            self._news.append(item)
-            return
-        first, others = last.get("first", last["text"].split(" ", 1)[0]), last.get("others", 0) + 1
-        text = f"{first} and {others} other{'s' * (others > 1)} {_CROWDS[line['event']]}"
-        self._news[-1] = {**last, "first": first, "others": others, "text": text}
 
     def replay(self, lines: Iterable[Line]) -> None:
         """Take events of an earlier life; what another release wrote otherwise is skipped."""
@@ -253,7 +226,7 @@ class Board:
             "devices": {"online": online, "offline": len(roster) - online},
             "run": None if shown is None else self._head(shown, presences),
             "runs": {run.run: _row(run) for run in self._runs.values()},
-            "news": list(self._news),
+            "news": self._news.latest(),
         }
 
     def run(self, run: str, *, phases_from: int = 0, measured_after: float = 0.0) -> Line | None:
@@ -469,17 +442,6 @@ class Board:
         return next((phase for phase in reversed(run.phases) if phase.number == number), None)
 
 
-def _is_news(line: Line) -> bool:
-    if line["event"] == "device-heard":
-        return bool(line["again"])
-    return line["event"] not in _NOT_NEWS
-
-
-def _first(said: str) -> str:
-    """Return a sentence without what stands below it, such as a traceback."""
-    return said.split("\n", 1)[0]
-
-
 def _waited(exchange: Exchange, presence: Presence | None) -> Line:
     return {
         "device": exchange.device,
@@ -496,7 +458,7 @@ def _row(run: Run) -> Line:
         "state": run.state,
         "started_at": run.started_at,
         "ended_at": run.ended_at,
-        "reason": _first(run.reason),
+        "reason": run.reason.split("\n", 1)[0],
         "round": run.round,
         "ok": run.answers["ok"],
         "failed": run.answers["failed"],

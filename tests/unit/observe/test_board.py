@@ -7,7 +7,8 @@ import pytest
 from samples import RUN_RECORD, PlainPrice
 
 from windflower.core.roster import Presence
-from windflower.observe.board import ERRORS, NAMED, NEWS, RUNS, Board
+from windflower.observe.board import ERRORS, NAMED, RUNS, Board
+from windflower.observe.news import NEWS
 
 RUN = {"run": "1-a"}
 
