@@ -202,8 +202,10 @@ def load_settings(**given: object) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else "settings"
-        source = _source(key, flags)
-        raise ConfigError(f"{source}: {first['msg']}", key=key, source=source) from error
+        source, says = _source(key, flags), first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            says = "no setting has this name: see `windflower config show`"
+        raise ConfigError(f"{source}: {says}", key=key, source=source) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{settings_file()} is not TOML: {error}", key="config") from error
 

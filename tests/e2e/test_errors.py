@@ -164,6 +164,24 @@ def test_two_gateways_on_one_folder(programs: Programs, tmp_path: Path) -> None:
     assert 130 == first.end()
 
 
+def test_a_run_names_another_broker_than_its_gateway_uses(
+    programs: Programs, apps: Path, tmp_path: Path
+) -> None:
+    _, broker = programs.mosquitto()
+    state = ("--state", str(tmp_path / "state"))
+    gateway = programs.windflower(
+        "serve", *state, "--broker", f"{broker}/site-4", "--format", "json", name="serve"
+    )
+    until(lambda: gateway.out, "the gateway")
+    for named in (f"{broker}/site-5", broker, "mqtt://127.0.0.1:1/site-4", ":0"):
+        started = programs.windflower(
+            "run", str(apps / "averaging"), *state, "--broker", named, name="run"
+        )
+
+        assert 78 == started.wait()
+        assert f"uses {broker}/site-4: stop it, or leave --broker out" in last_line(started)
+
+
 def test_no_gateway_to_list_devices_from(programs: Programs, tmp_path: Path) -> None:
     program = programs.windflower("devices", "ls", "--state", str(tmp_path), name="ls")
 

@@ -29,6 +29,8 @@ def _shown(settings: Settings, key: str) -> Any:  # noqa: ANN401 - whatever it i
     value = getattr(settings, key)
     if key == "broker" and own_broker_port(value) is None:
         return str(BrokerAddress.parse(value))
+    if key == "page_token" and value is not None:
+        return "(it is set)"
     if key in ("sinks", "hooks"):
         return " ".join(map(without_user, value))
     return str(value) if isinstance(value, Path) else value

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from windflower.adapters.local.event_file import kept_events
+from windflower.cli.patience import reading
 from windflower.compose import StateFolder
 from windflower.observe.sentences import sentence
 from windflower.pipeline.following import Lines, followed
@@ -26,8 +27,10 @@ async def show_logs(state: Path, run: str, *, is_followed: bool, is_json: bool) 
     record = await recorded_run(state, run)
     coming = StateFolder(state).line().watch() if is_followed and record.state == "open" else None
     count = 0
-    for event in kept_events(state / "events.jsonl", run):
-        count += _write(event, is_json=is_json) if event.get("run") == run else 0
+    log = state / "events.jsonl"
+    with reading(log) as passed:
+        for event in kept_events(log, run, passed=passed):
+            count += _write(event, is_json=is_json) if event.get("run") == run else 0
     if coming is not None:
         async for event in _until_over(followed(coming), run):
             count += _write(event, is_json=is_json)

@@ -72,14 +72,15 @@ class Waiting:
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
             columns = (TextColumn("  {task.description}"), BarColumn(), TimeElapsedColumn())
-            self._bar = Progress(
+            bar = Progress(
                 *columns,
                 console=Console(stderr=True),
                 transient=True,
                 redirect_stdout=sys.stdout.isatty(),  # what goes into a pipe is left alone
             )
-            self._bar.add_task(self._what, total=self._total, completed=self._done)
-            self._bar.start()
+            bar.add_task(self._what, total=self._total, completed=self._done)
+            bar.start()
+            self._bar = bar
 
     def advance(self, more: int) -> None:
         """Note that so much more is done."""

@@ -115,7 +115,7 @@ async def end_run(state: Path, run: str, *, is_json: bool) -> dict[str, Any]:
 
 async def show_verdict(state: Path, run: str, *, is_json: bool) -> dict[str, Any]:
     """Recompute a run's final arrays and compare."""
-    with patience(f"executing run {run} once more, on the answers in its journal") as waiting:
+    with patience(f"executing run {run} once more") as waiting:
         verdict = await verify(state, run, waiting.is_at)
     if not is_json:
         lines = [f"recorded    {verdict.recorded}", f"recomputed  {verdict.recomputed or '-'}"]

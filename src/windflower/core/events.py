@@ -212,6 +212,7 @@ class PhaseOpened(Event):
         timeout_s: for how long they are waited for at most.
         quorum: after so many good replies the rest is not waited for; None waits for all.
         waits_for_offline: whether a device that is lost is waited for.
+        settled: how many had been settled already, when the run or its gateway died.
     """
 
     run: str
@@ -221,6 +222,7 @@ class PhaseOpened(Event):
     timeout_s: float | None
     quorum: int | None = None
     waits_for_offline: bool = True
+    settled: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,9 +236,10 @@ class PhaseClosed(Event):
         ok: good replies.
         failed: devices that said that they could not.
         late: devices that were not waited for any longer.
-        seconds: how long it was open.
+        seconds: how long it was open, since it was opened last.
         reason: why it closed.
         traffic: what the gateway sent and heard meanwhile, as `Traffic` counts it.
+        again: whether it was open before, when the run or its gateway died.
     """
 
     run: str
@@ -248,6 +251,7 @@ class PhaseClosed(Event):
     seconds: float
     reason: str = ""
     traffic: dict[str, int] | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

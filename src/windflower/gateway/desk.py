@@ -363,6 +363,7 @@ class Desk:
     ) -> None:
         await self._make_room(run, commands)
         type_, begun, before = commands[0].type, self._clock.now(), self._fleet.traffic.copy()
+        again = any(map(self._fleet.knows, phase.ids))
         self._feed.report(
             PhaseOpened(
                 run=run,
@@ -372,6 +373,7 @@ class Desk:
                 timeout_s=round(terms.deadline - begun, 3),
                 quorum=terms.quorum,
                 waits_for_offline=terms.waits_for_offline,
+                settled=sum(map(self._fleet.is_settled, phase.ids)),
             )
         )
         self._fleet.ask(commands, batch=phase.phase, terms=terms)
@@ -397,6 +399,7 @@ class Desk:
                 seconds=round(now - begun, 4),
                 reason=terms.why_closed(ok=ok, late=late, now=now),
                 traffic=self._fleet.traffic.since(before),
+                again=again,
             )
         )
 

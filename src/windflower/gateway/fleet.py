@@ -199,6 +199,10 @@ class Fleet:
         """Return whether the journal holds how an exchange ended."""
         return id_ in self._settled
 
+    def knows(self, id_: str) -> bool:
+        """Return whether a command was asked before, whatever became of it."""
+        return id_ in self._settled or id_ in self._open_commands
+
     async def settled(self, ids: Iterable[str], *, batch: str) -> None:
         """Wait until all these exchanges are settled; their deadline bounds the wait.
 

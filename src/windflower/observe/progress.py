@@ -136,18 +136,19 @@ class Silence:
             case "phase-opened":
                 timeout_s = line.get("timeout_s")
                 latest = None if timeout_s is None else line["at"] + timeout_s
-                before, number = self._phase, line["phase"]
-                self._phase = Phase(number, line["type"], line["devices"], latest)
-                if before is not None and before.number == number:  # its gateway was killed
-                    self._phase.answered = before.answered
-                self._waiting.clear()
+                settled = line.get("settled", 0)
+                self._phase = Phase(line["type"], line["devices"], latest, settled)
             case "phase-closed":
                 self._phase = None
+                self._waiting.clear()  # a gateway that is back sends before it opens a phase
             case "command-sent":
                 self._waiting.add(line["device"])
-            case "reply-accepted" | "reply-failed" | "reply-missing" if self._phase is not None:
+            case "reply-accepted" | "reply-failed" | "reply-missing":
                 self._waiting.discard(line["device"])
-                self._phase.answered += 1
+                if self._phase is not None:
+                    self._phase.answered += 1
+            case _:
+                pass
         if sentence(line):
             self._since, self._gap_s = self._now(), SILENT_S
 
@@ -158,25 +159,29 @@ class Silence:
         self._since = self._now()
         self._gap_s = min(2 * self._gap_s, SILENT_AT_MOST_S)
         phase = self._phase
+        open_ = len(self._waiting) if phase is None else phase.devices - phase.answered
+        names = self._names(open_)
         if phase is None:
-            return "still at it: the app itself is at work"
-        named = ", ".join(sorted(self._waiting)[:_NAMED])
-        more = phase.devices - phase.answered - min(len(self._waiting), _NAMED)
-        others = f" and {more} more" if more > 0 else ""
-        names = f"; waiting for {named}{others}" if named else ""
-        latest = f", until {_clock(phase.latest)} at most" if phase.latest is not None else ""
-        return f"still {phase.type}: {phase.answered} of {phase.devices} answered{names}{latest}"
+            return f"still {names}" if names else "still at it: the app itself is at work"
+        told = f"still {phase.type}: {phase.answered} of {phase.devices} answered"
+        latest = f"until {_clock(phase.latest)} at most" if phase.latest is not None else ""
+        return "; ".join(filter(None, (told, ", ".join(filter(None, (names, latest))))))
+
+    def _names(self, count: int) -> str:
+        """Return who is waited for: a few by name."""
+        named = sorted(self._waiting)[:_NAMED]
+        more = f" and {count - len(named)} more" if count > len(named) else ""
+        return f"waiting for {', '.join(named)}{more}" if named else ""
 
 
 @dataclass(slots=True)
 class Phase:
     """A phase that is open: what is asked, of how many, until when, and how many answered."""
 
-    number: int
     type: str
     devices: int
     latest: float | None
-    answered: int = 0
+    answered: int
 
 
 def _clock(at: float) -> str:

@@ -11,7 +11,7 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one
         case "gateway-ready":
             return f"broker {line['broker']}" + (f", page {line['page']}" if "page" in line else "")
         case "waiting-for-devices":
-            return f"waiting for {line['need']} devices, at most {line['timeout-s']:.0f} s"
+            return f"waiting for {_devices(line['need'])}, at most {line['timeout-s']:.0f} s"
         case "run-started":
             seed = f"seed {line['seed']}" if "seed" in line else "seed secret"
             return f"run {line['run']} of {line['app']}, {seed}"
@@ -46,10 +46,9 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one
         case "gateway-lost":
             return "the gateway is gone"
         case "phase-opened":
-            return f"{line['type']}: asked {line['devices']} devices"
+            return f"{line['type']}: asked {_devices(line['devices'])}"
         case "phase-closed":
-            counts = f"{line['ok']} ok, {line['failed']} failed, {line['late']} late"
-            return f"{line['type']}: {counts}, {line['seconds']:.2f} s"
+            return _closed(line)
         case "round-measured":
             numbers = ", ".join(f"{k} {_number(v)}" for k, v in line["metrics"].items())
             return f"round {line['round']}, {line['stage']}: {numbers}" if numbers else ""
@@ -85,6 +84,16 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one
             return f"the broker is lost: {line['reason']}"
         case _:
             return ""
+
+
+def _devices(count: int) -> str:
+    return f"{count} device{'s' * (count != 1)}"
+
+
+def _closed(line: dict[str, Any]) -> str:
+    counts = f"{line['ok']} ok, {line['failed']} failed, {line['late']} late"
+    again = " since it was opened again" if line.get("again") else ""
+    return f"{line['type']}: {counts}, {line['seconds']:.2f} s{again}"
 
 
 def _failed(device: str, reason: str) -> str:

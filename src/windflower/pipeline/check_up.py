@@ -194,6 +194,8 @@ def _agents(devices: Sequence[Mapping[str, Any]]) -> Finding:
     said = {device["device"]: str(device["agent"]) for device in devices if device.get("agent")}
     ours = f"windflower {__version__},"
     others = [f"{name} is {agent}" for name, agent in said.items() if not agent.startswith(ours)]
+    if not said:
+        return Finding("agents", is_well=True, says="none has said yet what it is")
     if not others:
         says = f"{len(said)} of {len(devices)} said what they are, all of them {ours[:-1]}"
         return Finding("agents", is_well=True, says=says)

@@ -407,10 +407,15 @@ def _how_it_ended(record: RunRecord) -> tuple[str, str | None]:
 
 
 def _check_broker(request: JobRequest, gateway: Gateway) -> None:
-    if request.broker and own_broker_port(request.broker) is None and not gateway.is_ours:
-        shown, wanted = gateway.card.broker, BrokerAddress.parse(request.broker)
-        used = BrokerAddress.parse(shown)
-        if (used.host, used.port) != (wanted.host, wanted.port):
+    if request.broker and not gateway.is_ours:
+        shown = gateway.card.broker
+        used, port = BrokerAddress.parse(shown), own_broker_port(request.broker)
+        if port is None:
+            wanted = BrokerAddress.parse(request.broker)
+            is_used = used.place == wanted.place
+        else:
+            is_used = gateway.card.broker_pid is not None and port in (0, used.port)
+        if not is_used:
             raise ConfigError(
                 f"the gateway that runs on {request.state} uses {shown}: stop it, or leave --broker"
                 " out",

@@ -37,3 +37,18 @@ def test_what_no_topic_can_begin_with_is_refused(url: str) -> None:
         BrokerAddress.parse(url)
 
     assert "broker" == caught.value.key
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mqtt://bob:12/34secret@host", "mqtt://bob:secret#2@host", "mqtt://bob:secret?@host",
+        "mqtt://bob:[secret@host", "http://bob:secret@host", "mqtt://bob:secret@host:many",
+    ],
+)  # fmt: skip
+def test_an_address_that_cannot_be_read_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        BrokerAddress.parse(url)
+
+    assert "secret" not in str(caught.value)
+    assert "12" not in str(caught.value)

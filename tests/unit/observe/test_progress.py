@@ -15,8 +15,8 @@ class Clock:
         return self.now
 
 
-def opened(number: int = 1) -> dict[str, Any]:
-    line = {"event": "phase-opened", "at": 1000.0, "phase": number, "type": "train"}
+def opened() -> dict[str, Any]:
+    line = {"event": "phase-opened", "at": 1000.0, "phase": 1, "type": "train"}
     return {**line, "devices": 6, "timeout_s": 60.0}
 
 
@@ -43,22 +43,51 @@ def test_a_silence_is_broken_by_what_is_waited_for_ever_more_rarely() -> None:
     assert SILENT_AT_MOST_S == said[-1][0] - said[-2][0]
 
 
-def test_a_word_ends_the_silence_and_a_phase_goes_on_where_its_gateway_was_killed() -> None:
+def test_a_word_ends_the_silence() -> None:
     clock = Clock()
     silence = Silence(clock)
     silence.take(opened())
-    silence.take(about(0, "reply-accepted"))
     clock.now += SILENT_S - 1
     silence.take({"event": "gateway-lost"})
     clock.now += 2
-    assert not silence.due()
+    early = silence.due()
+    clock.now += SILENT_S - 2
+    due = silence.due()
+
+    assert "" == early
+    assert f"still train: 0 of 6 answered; until {LATEST} at most" == due
+
+
+def test_a_phase_goes_on_where_its_gateway_was_killed() -> None:
+    """A gateway that is back sends first, then opens the phase, and tells nothing twice."""
+    clock = Clock()
+    silence = Silence(clock)
     silence.take(opened())
+    for device in range(6):
+        silence.take(about(device, "command-sent"))
+    for device in (0, 1, 2):
+        silence.take(about(device, "reply-accepted"))
+    for device in (3, 4, 5):
+        silence.take(about(device, "command-sent"))
+    silence.take({**opened(), "settled": 3})
     clock.now += SILENT_S
     again = silence.due()
-    silence.take({**about(1, "phase-closed"), "ok": 1, "failed": 0, "late": 0, "seconds": 1.0,
-                  "type": "train"})  # fmt: skip
+    closed = {"ok": 6, "failed": 0, "late": 0, "seconds": 1.0, "type": "train"}
+    silence.take({**about(1, "phase-closed"), **closed})
     clock.now += SILENT_S
     between = silence.due()
 
-    assert f"still train: 1 of 6 answered, until {LATEST} at most" == again
+    expected = "still train: 3 of 6 answered; waiting for d3, d4, d5, "
+    assert f"{expected}until {LATEST} at most" == again
     assert "still at it: the app itself is at work" == between
+
+
+def test_who_was_asked_by_hand_is_waited_for_too() -> None:
+    clock = Clock()
+    silence = Silence(clock)
+    for device in range(6):
+        silence.take(about(device, "command-sent"))
+    silence.take(about(5, "reply-accepted"))
+    clock.now += SILENT_S
+
+    assert "still waiting for d0, d1, d2, d3 and 1 more" == silence.due()

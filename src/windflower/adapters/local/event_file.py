@@ -11,6 +11,9 @@ from windflower.wire.strict_json import dumps, without_nan
 
 LARGE_BYTES: Final = 64 << 20
 
+_TOLD_BYTES: Final = 1 << 20
+"""Whoever wants to know how far a log was read is told so often."""
+
 
 class EventFile:
     """Appends events to a file, one line each; a line is whole or absent to whoever follows it.
@@ -76,8 +79,12 @@ def kept_events(
     words = [json.dumps(word).encode() for word in holding]
     for part in _parts(path):
         with part.open("rb") as lines:
+            untold = 0
             for line in lines:
-                passed(len(line))
+                untold += len(line)
+                if untold > _TOLD_BYTES:
+                    passed(untold)
+                    untold = 0
                 if not words or any(word in line for word in words):
                     yield from as_events([line])
 

@@ -69,24 +69,25 @@ class BrokerAddress:
         key: Path | None = None,
         alpn: str | None = None,
     ) -> "BrokerAddress":
-        """Read a URL; raises ConfigError."""
-        parts = urlsplit(url)
-        shown = url.rpartition("@")[2]  # a password is not to be read over a shoulder
+        """Read a URL; raises ConfigError, whose text holds no password."""
+        example = "write mqtt://host:1883 or mqtts://user:password@host:8883"
         try:
+            parts = urlsplit(url)
             port = parts.port
-        except ValueError as error:
-            raise ConfigError(f"{shown!r}: {error}", key="broker") from error
-        is_more = parts.query or parts.fragment
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or is_more:
+            prefix = unquote(parts.path).removeprefix("/").removesuffix("/")
+            Topics(prefix)
+        except (ValueError, LocalProtocolError):  # its text may hold a part of a password
+            parts, port, prefix = urlsplit(""), None, ""
+        if "@" in prefix + parts.query + parts.fragment:
             raise ConfigError(
-                f"{shown!r} is no broker address: write mqtt://host:1883 or mqtts://host:8883",
+                "the broker's address has a password with one of / ? # [ ] in it: write them as"
+                " %2F %3F %23 %5B %5D",
                 key="broker",
             )
-        prefix = unquote(parts.path).removeprefix("/").removesuffix("/")
-        try:
-            Topics(prefix)
-        except LocalProtocolError as error:
-            raise ConfigError(f"{shown!r}: {error}", key="broker") from error
+        is_more = parts.query or parts.fragment
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or is_more:
+            shown = url.rpartition("@")[2]
+            raise ConfigError(f"{shown!r} is no broker address: {example}", key="broker")
         is_tls = parts.scheme == "mqtts"
         return cls(
             parts.hostname,
@@ -100,6 +101,11 @@ class BrokerAddress:
             key=key,
             alpn=alpn,
         )
+
+    @property
+    def place(self) -> tuple[str, int, str]:
+        """Where messages go: host, port, and what is put before topics."""
+        return self.host, self.port, self.topic_prefix
 
     @property
     def topics(self) -> Topics:

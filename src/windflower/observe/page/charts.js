@@ -78,7 +78,7 @@ export function replies(rounds) {
   const total = (key) => rounds.reduce((sum, r) => sum + r[key], 0);
   const label = `Replies per round: ${total("ok")} ok, ${total("failed")} failed, ${total("late")} late in all`;
   const range = (_, least, most) => [Math.min(xs[0] ?? 0, least) - 0.6, (xs.at(-1) ?? most) + 0.6];
-  const scales = { x: { time: false, range }, y: { range: (_, __, most) => [0, Math.max(most ?? 1, 1) * 1.06] } };
+  const scales = { x: { time: false, range }, y: { range: (_, __, most) => [0, Math.max(most ?? 1, 4) * 1.06] } };
   return h("figure", { class: "card" }, h("h2", {}, "Replies per round"),
     legend(["ok", "failed", "late"], (i) => h("span", { class: `swatch ${["ok-fill", "failed-fill", "late-fill"][i]}` })),
     rounds.some(({ ok, failed, late }) => ok + failed + late) ? draw(label, data, series, { scales }) : quiet("No round yet."));

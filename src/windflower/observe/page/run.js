@@ -126,7 +126,7 @@ export function costs(run) {
   const shown = priced.slice(-12).reverse().map((phase) => cells(called(phase), [phase]));
   return card("What it costs",
     priced.length ? table(`Of ${plural(priced.length, "phase")} that ${priced.length === 1 ? "is" : "are"} over, the latest ${shown.length}`, columns, [cells("all", priced), ...shown]) : quiet("No phase is over yet."),
-    quiet(`Everything that passed while a phase was open, heartbeats too. Requests and their bytes are uploads and downloads of what is too large for a message. Dollars: ${run.prices}, for what would have been metered there.${least(priced) && " ≥: a gateway was killed meanwhile, and what passed before it was back is not counted."}`));
+    quiet(`Everything that passed while a phase was open, heartbeats too. Requests and their bytes are uploads and downloads of what is too large for a message. Dollars: ${run.prices}, for what would have been metered there.${least(priced) && " ≥: the run or its gateway was killed meanwhile; what passed until it was back is not counted."}`));
 }
 
 /** Who was asked nothing because it cannot run the app. */

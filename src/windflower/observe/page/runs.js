@@ -11,15 +11,14 @@ export function open(main, page) {
   const beside = h("div", { class: "stack" });
   show(main, h("section", { class: "card" }, h("h1", {}, "Runs"), quiet(`Choose two to ${MOST} to see them side by side.`), list), beside);
   let before = "";
-  let compared = "";
-  let soon = 0;
+  let wasOpen = false;
+  const every = setInterval(() => {
+    const isOpen = [...chosen].some((run) => page.summary.runs[run]?.state === "open");
+    if (isOpen || wasOpen) compare();
+    wasOpen = isOpen;
+  }, 2000);
 
   function update(summary) {
-    const seen = JSON.stringify([...chosen].map((run) => summary.runs[run]));
-    if (seen !== compared) {
-      compared = seen;
-      soon ||= setTimeout(compare, 1000);
-    }
     const rows = Object.values(summary.runs).sort((a, b) => b.started_at - a.started_at);
     const now = JSON.stringify(rows);
     if (now === before) return;
@@ -41,8 +40,6 @@ export function open(main, page) {
   }
 
   async function compare() {
-    clearTimeout(soon);
-    soon = 0;
     const ids = [...chosen];
     if (ids.length < 2) return show(beside);
     const runs = (await Promise.all(ids.map((id) => page.ask(`runs/${id}`)))).filter(Boolean);
@@ -61,10 +58,10 @@ export function open(main, page) {
 
   function slowest(run) {
     const took = new Map();
-    for (const phase of run.phases) took.set(phase.round, (took.get(phase.round) ?? 0) + ((phase.closed_at ?? phase.opened_at) - phase.opened_at));
+    for (const phase of run.phases) took.set(phase.round, (took.get(phase.round) ?? 0) + ((phase.closed_at ?? page.now()) - phase.opened_at));
     const [round, seconds] = [...took].sort((a, b) => b[1] - a[1])[0] ?? [0, null];
     return rounds(run).length ? `${span(seconds)} (round ${round})` : "–";
   }
 
-  return { update, close: () => clearTimeout(soon) };
+  return { update, close: () => clearInterval(every) };
 }
