@@ -134,6 +134,7 @@ def test_what_is_shown_holds_no_password(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WINDFLOWER_BROKER", "mqtts://us:secret@broker.example")
+    monkeypatch.setenv("WINDFLOWER_PAGE_TOKEN", "also-secret")
     for is_json in (True, False):
         show_settings(None, has_origin=True, is_json=is_json)
         shown = capsys.readouterr().out
