@@ -13,6 +13,13 @@ SILENT_S: Final = 10.0
 
 SILENT_AT_MOST_S: Final = 300.0
 
+_HOLDS: Final = frozenset((
+    "gateway-starting", "waiting-for-devices", "waiting-for-gateway", "gateway-lost", "broker-lost",
+))  # fmt: skip
+_GOES_ON: Final = frozenset(
+    ("gateway-ready", "broker-connected", "run-started", "run-resumed", "phase-opened")
+)
+
 _NEWS: Final = 4
 _NAMED: Final = 4
 
@@ -127,11 +134,21 @@ class Silence:
         self._now = now
         self._phase: Phase | None = None
         self._waiting: set[str] = set()
+        self._held_by = ""
         self._since = now()
         self._gap_s = SILENT_S
 
     def take(self, line: dict[str, Any]) -> None:
         """Take an event; one that was said ends the silence."""
+        self._count(line)
+        if said := sentence(line):
+            self._since, self._gap_s = self._now(), SILENT_S
+        if line["event"] in _HOLDS:
+            self._held_by = said
+        elif line["event"] in _GOES_ON:
+            self._held_by = ""
+
+    def _count(self, line: dict[str, Any]) -> None:
         match line["event"]:
             case "phase-opened":
                 timeout_s = line.get("timeout_s")
@@ -149,8 +166,6 @@ class Silence:
                     self._phase.answered += 1
             case _:
                 pass
-        if sentence(line):
-            self._since, self._gap_s = self._now(), SILENT_S
 
     def due(self) -> str:
         """Return what to say now: nothing, or what is waited for; each time later than before."""
@@ -158,6 +173,8 @@ class Silence:
             return ""
         self._since = self._now()
         self._gap_s = min(2 * self._gap_s, SILENT_AT_MOST_S)
+        if self._held_by:
+            return f"still: {self._held_by}"
         phase = self._phase
         open_ = len(self._waiting) if phase is None else phase.devices - phase.answered
         names = self._names(open_)

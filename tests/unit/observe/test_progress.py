@@ -48,7 +48,7 @@ def test_a_word_ends_the_silence() -> None:
     silence = Silence(clock)
     silence.take(opened())
     clock.now += SILENT_S - 1
-    silence.take({"event": "gateway-lost"})
+    silence.take({"event": "device-lost", "device": "d7", "silent_s": 5.0})
     clock.now += 2
     early = silence.due()
     clock.now += SILENT_S - 2
@@ -56,6 +56,23 @@ def test_a_word_ends_the_silence() -> None:
 
     assert "" == early
     assert f"still train: 0 of 6 answered; until {LATEST} at most" == due
+
+
+def test_what_holds_a_run_up_is_said_rather_than_what_it_would_do() -> None:
+    clock = Clock()
+    silence = Silence(clock)
+    silence.take({"event": "waiting-for-devices", "need": 3, "timeout-s": 60.0})
+    silence.take({"event": "device-heard", "device": "d1", "again": False})
+    clock.now += SILENT_S
+    before = silence.due()
+    silence.take({"event": "run-started", "run": "1-a", "app": "w"})
+    silence.take(opened())
+    silence.take({"event": "gateway-lost"})
+    clock.now += SILENT_S
+    meanwhile = silence.due()
+
+    assert "still: waiting for 3 devices, at most 60 s" == before
+    assert "still: the gateway is gone" == meanwhile
 
 
 def test_a_phase_goes_on_where_its_gateway_was_killed() -> None:
