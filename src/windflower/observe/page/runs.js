@@ -11,12 +11,8 @@ export function open(main, page) {
   const beside = h("div", { class: "stack" });
   show(main, h("section", { class: "card" }, h("h1", {}, "Runs"), quiet(`Choose two to ${MOST} to see them side by side.`), list), beside);
   let before = "";
-  let wasOpen = false;
-  const every = setInterval(() => {
-    const isOpen = [...chosen].some((run) => page.summary.runs[run]?.state === "open");
-    if (isOpen || wasOpen) compare();
-    wasOpen = isOpen;
-  }, 2000);
+  let isOpen = false; // whether a run is under way in what is shown
+  const every = setInterval(() => isOpen && compare(), 2000);
 
   function update(summary) {
     const rows = Object.values(summary.runs).sort((a, b) => b.started_at - a.started_at);
@@ -41,9 +37,13 @@ export function open(main, page) {
 
   async function compare() {
     const ids = [...chosen];
-    if (ids.length < 2) return show(beside);
+    if (ids.length < 2) {
+      isOpen = false;
+      return show(beside);
+    }
     const runs = (await Promise.all(ids.map((id) => page.ask(`runs/${id}`)))).filter(Boolean);
-    if (!main.contains(beside) || ids.join() !== [...chosen].join()) return;
+    if (!runs.length || !main.contains(beside) || ids.join() !== [...chosen].join()) return;
+    isOpen = runs.some((run) => run.state === "open");
     const lines = (read) => runs.flatMap((run) => read(run).slice(0, 1).map(([, points]) => [run.run, points]));
     const facts = [
       ["State", (run) => state(run.state)], ["Accuracy", (run) => figure(latest(accuracies(run)))], ["Loss", (run) => figure(latest(losses(run)))],
