@@ -163,6 +163,29 @@ async def test_secure_aggregation_ends_with_the_same_bits_wherever_it_is_killed(
     assert not hash_.startswith("None")
 
 
+async def test_a_phase_that_is_opened_again_says_how_many_had_answered(tmp_path: Path) -> None:
+    may_end = asyncio.Event()
+    policy = RoundPolicy(deadline_s=2.0, min_replies=DEVICES)
+    app: Config = {"strategy": "FedAvg", "num-server-rounds": 1}
+    around = holding(may_end, 1)
+    async with fleet(tmp_path, "strategies", app, policy=policy, around=around) as disturbed:
+        run = await disturbed.begin()
+        with pytest.raises(NotEnoughReplies):
+            await disturbed.execute(run)
+        answered = len(disturbed.events.of("reply-accepted"))  # nobody else goes on meanwhile
+        run = await disturbed.desk.resume_run(run.run)
+        going_on = asyncio.create_task(disturbed.execute(run))
+        while len(disturbed.events.of("phase-opened")) == 1:  # noqa: ASYNC110 - it is a list
+            await asyncio.sleep(0.01)
+        may_end.set()
+        assert await going_on is not None
+        first, again, _ = disturbed.events.of("phase-opened")
+
+        assert (0, answered) == (first["settled"], again["settled"])
+        assert 1 <= answered < DEVICES
+        assert [True, False] == [line["again"] for line in disturbed.events.of("phase-closed")]
+
+
 async def test_a_lenient_run_asks_anew_in_the_phase_that_was_open(tmp_path: Path) -> None:
     """Most of a run's life is within a phase, and so are most of its deaths."""
     may_end = asyncio.Event()
