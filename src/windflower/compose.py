@@ -21,12 +21,12 @@ from windflower.adapters.local.access import Access
 from windflower.adapters.local.blob_endpoint import blob_endpoint
 from windflower.adapters.local.blob_folder import BlobFolder
 from windflower.adapters.local.broker import LocalBroker
+from windflower.adapters.local.broker_address import BrokerAddress
 from windflower.adapters.local.event_file import EventFile, latest_events
 from windflower.adapters.local.files import make_private, write_durably
 from windflower.adapters.local.fleet_link import MqttFleetLink
 from windflower.adapters.local.http_server import HttpServer
 from windflower.adapters.local.journal import open_journal
-from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.tcp_ports import RememberedPort, in_url
 from windflower.core.events import BrokerStarted, Event, GatewayStarted
 from windflower.core.retention import Retention

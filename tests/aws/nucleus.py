@@ -18,7 +18,8 @@ from typing import Any, Final
 from cloud import REGION
 
 from windflower.adapters.aws.template import Stack, Template
-from windflower.adapters.local.mqtt import Arrival, BrokerAddress, Connection
+from windflower.adapters.local.broker_address import BrokerAddress
+from windflower.adapters.local.mqtt import Arrival, Connection
 from windflower.errors import BrokerUnavailable
 
 Headers = Mapping[str, int | str]

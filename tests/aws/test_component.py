@@ -19,7 +19,7 @@ from aws.nucleus import STACK, Nucleus
 from processes import MOSQUITTO, Program, Programs
 
 from windflower.adapters.aws.component import agent_wheel, component_zip
-from windflower.adapters.local.mqtt import BrokerAddress
+from windflower.adapters.local.broker_address import BrokerAddress
 from windflower.errors import ConfigError
 from windflower.offline.cloud import PlayedCloud, played_cloud
 

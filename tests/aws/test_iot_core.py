@@ -15,7 +15,8 @@ from processes import MOSQUITTO
 from samples import command, reply
 
 from windflower.adapters.aws.template import Stack
-from windflower.adapters.local.mqtt import Arrival, BrokerAddress, Connection
+from windflower.adapters.local.broker_address import BrokerAddress
+from windflower.adapters.local.mqtt import Arrival, Connection
 from windflower.errors import BrokerRefused, BrokerUnavailable, ConfigError
 from windflower.offline.certificates import Authority
 from windflower.offline.iot_core import IotCore

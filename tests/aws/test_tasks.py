@@ -18,7 +18,8 @@ from windflower.adapters.aws.account import Account
 from windflower.adapters.aws.cloud_fleet import _zipped
 from windflower.adapters.aws.registry import Registry
 from windflower.adapters.aws.template import Template
-from windflower.adapters.local.mqtt import Arrival, BrokerAddress, Connection
+from windflower.adapters.local.broker_address import BrokerAddress
+from windflower.adapters.local.mqtt import Arrival, Connection
 from windflower.cli.main import app
 from windflower.errors import TransportError
 from windflower.wire.messages import Heartbeat

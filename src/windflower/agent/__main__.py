@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Final
 
 from windflower.adapters.local.access import BROKER_VARIABLE
+from windflower.adapters.local.broker_address import BrokerAddress
 from windflower.adapters.local.device_link import MqttDeviceLink
 from windflower.adapters.local.device_store import DeviceStores
 from windflower.adapters.local.event_file import EventStream
 from windflower.adapters.local.files import make_private
 from windflower.adapters.local.http_transfers import HttpTransfers
 from windflower.adapters.local.model_shelf import FolderShelf
-from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.process import allow_many_descriptors
 from windflower.adapters.local.signals import stop_on_signal
 from windflower.adapters.local.worker_process import ProcessWorker, WorkerPool

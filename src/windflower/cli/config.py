@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from windflower.adapters.local.mqtt import BrokerAddress
+from windflower.adapters.local.broker_address import BrokerAddress
 from windflower.observe.sinks import without_user
 from windflower.settings import Settings, load_settings, origins, own_broker_port
 

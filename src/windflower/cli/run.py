@@ -9,8 +9,8 @@ from windflower import errors
 from windflower.adapters.local.event_file import EventStream
 from windflower.errors import ConfigError, RunDiverged, RunFailed, RunSuspended
 from windflower.flower.app_folder import make_policy
-from windflower.observe.progress import Silence
 from windflower.observe.sentences import sentence
+from windflower.observe.silence import Silence
 from windflower.pipeline.job import JobRequest, JobResult, run_job
 
 _LOOK_S: Final = 1.0

@@ -1,24 +1,9 @@
 """A run under way, on a terminal."""
 
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
-from windflower.observe.sentences import sentence
-
-SILENT_S: Final = 10.0
-"""After so long without a word it is said what is waited for."""
-
-SILENT_AT_MOST_S: Final = 300.0
-
-_HOLDS: Final = frozenset((
-    "gateway-starting", "waiting-for-devices", "waiting-for-gateway", "gateway-lost", "broker-lost",
-))  # fmt: skip
-_GOES_ON: Final = frozenset(
-    ("gateway-ready", "broker-connected", "run-started", "run-resumed", "phase-opened")
-)
+from windflower.observe.sentences import clock, sentence
 
 _NEWS: Final = 4
 _NAMED: Final = 4
@@ -79,7 +64,7 @@ class Progress:
 
     def _loss(self, line: dict[str, Any]) -> str:
         """Say who is missed, since when, and what will happen at which time."""
-        device, since = line["device"], _clock(line["at"] - line["silent_s"])
+        device, since = line["device"], clock(line["at"] - line["silent_s"])
         said = f"{device} is lost: not heard since {since}"
         opened = self._opened
         if opened is None or device not in self._waiting:
@@ -88,7 +73,7 @@ class Progress:
             return f"{said}; {opened['type']} goes on without it now"
         if opened.get("timeout_s") is None:
             return f"{said}; {opened['type']} waits for it"
-        latest = _clock(opened["at"] + opened["timeout_s"])
+        latest = clock(opened["at"] + opened["timeout_s"])
         return f"{said}; {opened['type']} waits for it until {latest}, then goes on without it"
 
     def text(self) -> str:
@@ -121,85 +106,3 @@ class Progress:
             numbers = ", ".join(f"{k} {v:.3f}" for k, v in line["metrics"].items())
             of = "" if self._rounds is None else f"/{self._rounds}"
             sys.stderr.write(f"round {line['round']}{of}: {numbers}\n")
-
-
-class Silence:
-    """Says what a run waits for, when there was nothing to say for a while.
-
-    Args:
-        now: the clock, Unix seconds.
-    """
-
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
-        self._now = now
-        self._phase: Phase | None = None
-        self._waiting: set[str] = set()
-        self._held_by = ""
-        self._since = now()
-        self._gap_s = SILENT_S
-
-    def take(self, line: dict[str, Any]) -> None:
-        """Take an event; one that was said ends the silence."""
-        self._count(line)
-        if said := sentence(line):
-            self._since, self._gap_s = self._now(), SILENT_S
-        if line["event"] in _HOLDS:
-            self._held_by = said
-        elif line["event"] in _GOES_ON:
-            self._held_by = ""
-
-    def _count(self, line: dict[str, Any]) -> None:
-        match line["event"]:
-            case "phase-opened":
-                timeout_s = line.get("timeout_s")
-                latest = None if timeout_s is None else line["at"] + timeout_s
-                settled = line.get("settled", 0)
-                self._phase = Phase(line["type"], line["devices"], latest, settled)
-            case "phase-closed":
-                self._phase = None
-                self._waiting.clear()  # a gateway that is back sends before it opens a phase
-            case "command-sent":
-                self._waiting.add(line["device"])
-            case "reply-accepted" | "reply-failed" | "reply-missing":
-                self._waiting.discard(line["device"])
-                if self._phase is not None:
-                    self._phase.answered += 1
-            case _:
-                pass
-
-    def due(self) -> str:
-        """Return what to say now: nothing, or what is waited for; each time later than before."""
-        if self._now() - self._since < self._gap_s:
-            return ""
-        self._since = self._now()
-        self._gap_s = min(2 * self._gap_s, SILENT_AT_MOST_S)
-        if self._held_by:
-            return f"still: {self._held_by}"
-        phase = self._phase
-        open_ = len(self._waiting) if phase is None else phase.devices - phase.answered
-        names = self._names(open_)
-        if phase is None:
-            return f"still {names}" if names else "still at it: the app itself is at work"
-        told = f"still {phase.type}: {phase.answered} of {phase.devices} answered"
-        latest = f"until {_clock(phase.latest)} at most" if phase.latest is not None else ""
-        return "; ".join(filter(None, (told, ", ".join(filter(None, (names, latest))))))
-
-    def _names(self, count: int) -> str:
-        """Return who is waited for: a few by name."""
-        named = sorted(self._waiting)[:_NAMED]
-        more = f" and {count - len(named)} more" if count > len(named) else ""
-        return f"waiting for {', '.join(named)}{more}" if named else ""
-
-
-@dataclass(slots=True)
-class Phase:
-    """A phase that is open: what is asked, of how many, until when, and how many answered."""
-
-    type: str
-    devices: int
-    latest: float | None
-    answered: int
-
-
-def _clock(at: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(at))

@@ -1,5 +1,6 @@
 """Events as sentences, for terminals and logs that people read."""
 
+import time
 from typing import Any
 
 
@@ -84,6 +85,11 @@ def sentence(line: dict[str, Any]) -> str:  # noqa: C901, PLR0911, PLR0912 - one
             return f"the broker is lost: {line['reason']}"
         case _:
             return ""
+
+
+def clock(at: float) -> str:
+    """Return the time of day, by the clock of whoever reads it."""
+    return time.strftime("%H:%M:%S", time.localtime(at))
 
 
 def _devices(count: int) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from windflower.adapters.aws.template import Stack
+from windflower.adapters.local.broker_address import BrokerAddress
 from windflower.adapters.local.files import open_log
-from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.process import allow_many_descriptors, end, start
 from windflower.adapters.local.tcp_ports import listens
 from windflower.errors import BrokerUnavailable, ConfigError

@@ -17,7 +17,8 @@ from boto3.dynamodb.types import TypeSerializer
 from windflower.adapters.aws.account import Service
 from windflower.adapters.aws.in_flight import InFlight
 from windflower.adapters.aws.template import Stack
-from windflower.adapters.local.mqtt import Arrival, BrokerAddress, Connection
+from windflower.adapters.local.broker_address import BrokerAddress
+from windflower.adapters.local.mqtt import Arrival, Connection
 from windflower.errors import ConfigError, WindflowerError
 from windflower.offline.iot_sql import Message, Statement, UnsupportedSql, read
 

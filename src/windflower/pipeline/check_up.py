@@ -16,9 +16,9 @@ import httpx
 from packaging.requirements import Requirement
 
 from windflower import __version__
+from windflower.adapters.local.broker_address import BrokerAddress
 from windflower.adapters.local.broker_check import check_broker
 from windflower.adapters.local.event_file import latest_events
-from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.port_holder import holder_of
 from windflower.adapters.local.tcp_ports import bound
 from windflower.core.finding import Finding

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from windflower.adapters.local.access import Access
-from windflower.adapters.local.mqtt import BrokerAddress
+from windflower.adapters.local.broker_address import BrokerAddress
 from windflower.adapters.local.process import end, start
 from windflower.core.ledger import RunRecord, Tally
 from windflower.errors import (

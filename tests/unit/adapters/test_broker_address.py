@@ -2,7 +2,7 @@
 
 import pytest
 
-from windflower.adapters.local.mqtt import BrokerAddress
+from windflower.adapters.local.broker_address import BrokerAddress
 from windflower.errors import ConfigError
 
 

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from windflower.adapters.local.broker_address import BrokerAddress
 from windflower.adapters.local.files import write_durably
-from windflower.adapters.local.mqtt import BrokerAddress
 
 BROKER_VARIABLE: Final = "WINDFLOWER_BROKER"
 """Where an agent looks for its broker: whoever lists processes would read a flag's password."""

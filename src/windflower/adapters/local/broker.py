@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from windflower.adapters.local.broker_address import BrokerAddress
 from windflower.adapters.local.files import open_log
-from windflower.adapters.local.mqtt import BrokerAddress
 from windflower.adapters.local.process import allow_many_descriptors, end, start
 from windflower.adapters.local.tcp_ports import RememberedPort, free_port, listens, until_free
 from windflower.core.backoff import wait_s

@@ -7,7 +7,8 @@ import ssl
 from contextlib import suppress
 from typing import Final
 
-from windflower.adapters.local.mqtt import Arrival, BrokerAddress, Connection, tls_context
+from windflower.adapters.local.broker_address import BrokerAddress
+from windflower.adapters.local.mqtt import Arrival, Connection, tls_context
 from windflower.core.finding import Finding
 from windflower.errors import BrokerRefused, BrokerUnavailable
 

@@ -3,7 +3,8 @@
 import asyncio
 from contextlib import suppress
 
-from windflower.adapters.local.mqtt import Arrival, BrokerAddress, Connection, Will
+from windflower.adapters.local.broker_address import BrokerAddress
+from windflower.adapters.local.mqtt import Arrival, Connection, Will
 from windflower.errors import BrokerRefused, BrokerUnavailable
 from windflower.ports import LinkDown, LinkUp, Received
 from windflower.wire.messages import Heartbeat, Method

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from windflower.adapters.local.mqtt import Arrival, BrokerAddress, Connection
+from windflower.adapters.local.broker_address import BrokerAddress
+from windflower.adapters.local.mqtt import Arrival, Connection
 from windflower.errors import MalformedMessage
 from windflower.ports import Delivery, LinkChange
 

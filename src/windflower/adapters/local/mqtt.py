@@ -12,9 +12,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, unquote, urlsplit
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -23,11 +21,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from windflower.adapters.local.tcp_ports import in_url
+from windflower.adapters.local.broker_address import BrokerAddress
 from windflower.core.backoff import wait_s
-from windflower.errors import BrokerRefused, BrokerUnavailable, ConfigError, LocalProtocolError
+from windflower.errors import BrokerRefused, BrokerUnavailable
 from windflower.wire.limits import MESSAGE_BYTES
-from windflower.wire.topics import Topics
 
 KEEPALIVE_S: Final = 30
 CONNECT_S: Final = 10.0
@@ -38,95 +35,6 @@ _QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _TAKEN_OVER: Final = 0x8E
 _REFUSALS: Final = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x9D})
 """CONNACK codes that trying again does not mend. Source: MQTT 5.0, section 3.2.2.2."""
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerAddress:
-    """Where a broker is and who we are to it: `mqtt[s]://[user[:password]@]host[:port][/prefix]`.
-
-    What follows the host is put before every topic, for fleets that share a broker. `alpn` is what
-    to ask for where one port speaks several protocols, as 443 of AWS IoT Core.
-    """
-
-    host: str
-    port: int
-    is_tls: bool = False
-    user: str | None = None
-    password: str | None = None
-    topic_prefix: str = ""
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-    alpn: str | None = None
-
-    @classmethod
-    def parse(
-        cls,
-        url: str,
-        *,
-        ca: Path | None = None,
-        certificate: Path | None = None,
-        key: Path | None = None,
-        alpn: str | None = None,
-    ) -> "BrokerAddress":
-        """Read a URL; raises ConfigError, whose text holds no password."""
-        example = "write mqtt://host:1883 or mqtts://user:password@host:8883"
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-            prefix = unquote(parts.path).removeprefix("/").removesuffix("/")
-            Topics(prefix)
-        except (ValueError, LocalProtocolError):  # its text may hold a part of a password
-            parts, port, prefix = urlsplit(""), None, ""
-        if "@" in prefix + parts.query + parts.fragment:
-            raise ConfigError(
-                "the broker's address has a password with one of / ? # [ ] in it: write them as"
-                " %2F %3F %23 %5B %5D",
-                key="broker",
-            )
-        is_more = parts.query or parts.fragment
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or is_more:
-            shown = url.rpartition("@")[2]
-            raise ConfigError(f"{shown!r} is no broker address: {example}", key="broker")
-        is_tls = parts.scheme == "mqtts"
-        return cls(
-            parts.hostname,
-            port or (8883 if is_tls else 1883),
-            is_tls,
-            user=unquote(parts.username) if parts.username else None,
-            password=unquote(parts.password) if parts.password else None,
-            topic_prefix=prefix,
-            ca=ca,
-            certificate=certificate,
-            key=key,
-            alpn=alpn,
-        )
-
-    @property
-    def place(self) -> tuple[str, int, str]:
-        """Where messages go: host, port, and what is put before topics."""
-        return self.host, self.port, self.topic_prefix
-
-    @property
-    def topics(self) -> Topics:
-        """How topics are spelled there."""
-        return Topics(self.topic_prefix)
-
-    def __str__(self) -> str:
-        """Return the address without its password."""
-        return self._written(quote(self.user or "", safe=""))
-
-    @property
-    def url(self) -> str:
-        """The address with its password."""
-        words = [word for word in (self.user, self.password) if word is not None]
-        return self._written(":".join(quote(word, safe="") for word in words))
-
-    def _written(self, user: str) -> str:
-        at = "@" if user else ""
-        path = f"/{quote(self.topic_prefix)}" if self.topic_prefix else ""
-        scheme = "mqtts" if self.is_tls else "mqtt"
-        return f"{scheme}://{user}{at}{in_url(self.host)}:{self.port}{path}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from windflower.observe.progress import SILENT_AT_MOST_S, SILENT_S, Silence
+from windflower.observe.silence import SILENT_AT_MOST_S, SILENT_S, Silence
 
 LATEST = time.strftime("%H:%M:%S", time.localtime(1060.0))
 
