@@ -179,11 +179,11 @@ def host_and_port(given: str) -> tuple[str, int]:
     Raises:
         ValueError: it is something else.
     """
-    parts = urlsplit(f"//{given}")
     try:
+        parts = urlsplit(f"//{given}")
         port = parts.port
     except ValueError:
-        port = None
+        parts, port = urlsplit(""), None
     if port is None or parts.netloc != given or parts.username is not None:
         raise ValueError(f"{given!r} is not HOST:PORT or :PORT, with a port up to 65535")
     return parts.hostname or "", port

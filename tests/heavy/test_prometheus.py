@@ -86,7 +86,11 @@ def test_its_own_tool_finds_nothing_wrong_with_the_numbers(
     until(lambda: gateway.out, "the gateway")
     text = httpx.get(f"{gateway.last['page']}/metrics").raise_for_status().content
     checked = subprocess.run(
-        [str(PROMTOOL), "check", "metrics"], input=text, capture_output=True, check=False
+        [str(PROMTOOL), "check", "metrics"],
+        input=text,
+        capture_output=True,
+        check=False,
+        timeout=60,
     )
 
     assert (0, b"") == (checked.returncode, checked.stdout + checked.stderr)

@@ -175,8 +175,9 @@ async def test_a_phase_that_is_opened_again_says_how_many_had_answered(tmp_path:
         answered = len(disturbed.events.of("reply-accepted"))  # nobody else goes on meanwhile
         run = await disturbed.desk.resume_run(run.run)
         going_on = asyncio.create_task(disturbed.execute(run))
-        while len(disturbed.events.of("phase-opened")) == 1:  # noqa: ASYNC110 - it is a list
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while len(disturbed.events.of("phase-opened")) == 1:  # noqa: ASYNC110 - it is a list
+                await asyncio.sleep(0.01)
         may_end.set()
         assert await going_on is not None
         first, again, _ = disturbed.events.of("phase-opened")

@@ -74,7 +74,9 @@ def test_where_to_listen_is_read(given: str, read: tuple[str, int]) -> None:
     assert read == host_and_port(given)
 
 
-@pytest.mark.parametrize("given", ["", "a", "a:", "::1", ":65536", ":-1", "a:1/b", "u@a:1", ":a"])
+@pytest.mark.parametrize(
+    "given", ["", "a", "a:", "::1", ":65536", ":-1", "a:1/b", "u@a:1", ":a", "[a:1"]
+)
 def test_where_nobody_can_listen_is_refused(given: str) -> None:
     with pytest.raises(ValueError, match="is not HOST:PORT"):
         host_and_port(given)

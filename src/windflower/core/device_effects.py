@@ -125,7 +125,10 @@ class Beat:
         model: str | None = None,
         agent: str | None = None,
     ) -> Heartbeat:
-        """Fill in what the core does not know; what the agent is, is said to who hears it anew."""
+        """Return the message, with what the core does not know.
+
+        `agent` stands only where a gateway may not know it yet: in `connect` and `rollcall`.
+        """
         return Heartbeat(
             client=device,
             time=time,

@@ -62,8 +62,8 @@ class Phase:
         quorum: after so many good replies it closes; None where it waits for all.
         waits_for_offline: whether a device that is lost is waited for.
         devices: how many it asked.
-        counted_from: since when its traffic is counted: later than it was opened where its gateway
-            was killed meanwhile.
+        counted_from: since when its traffic is counted: later than it was opened where the run or
+            its gateway was killed meanwhile.
         closed_at: None while it is open.
         why_closed: empty while it is open.
         ok: good replies.

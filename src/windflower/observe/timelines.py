@@ -183,10 +183,9 @@ class Timelines:
 
     def close(self, run: str, phase: int) -> None:
         """End a phase; what was asked before a death, and not again after it, never settles."""
-        timeline = self.of_phase(run, phase)
-        for exchange in list(timeline.exchanges.values()) if timeline is not None else ():
-            if exchange.ended_at is None and timeline is not None:
-                del timeline.exchanges[exchange.command], self._phase_of[exchange.command]
+        timeline = self.of_phase(run, phase) or Timeline()
+        for command in [c for c, e in timeline.exchanges.items() if e.ended_at is None]:
+            del timeline.exchanges[command], self._phase_of[command]
 
     def sent(self, run: str, phase: int, line: Line) -> None:
         """Take `command-sent`."""

@@ -52,7 +52,7 @@ async def verify(state: Path, run: str, told: Callable[[int, int], None]) -> Ver
     Args:
         state: the state folder; its gateway may be at work, and need not be.
         run: the run.
-        told: how many phases are done, and of how many.
+        told: which phase is asked, and of how many.
 
     Raises:
         ConfigError: there is no such run, it is open, or it has no final arrays.
@@ -107,13 +107,25 @@ async def verify(state: Path, run: str, told: Callable[[int, int], None]) -> Ver
 
 
 async def _watch(output: Path, told: Callable[[int, int], None]) -> None:
-    """Tell how far the process is: it writes a line for each phase."""
+    """Tell how far the process is, until cancelled."""
     while True:
         await asyncio.sleep(_LOOK_S)
-        *_, latest, _ = [b"", *(await asyncio.to_thread(output.read_bytes)).split(b"\n")]
-        line = json.loads(latest or b"{}")
-        if "phase" in line:  # the last line is the answer
-            told(line["phase"], line["of"])
+        how_far = _how_far(await asyncio.to_thread(output.read_bytes))
+        if how_far is not None:
+            told(*how_far)
+
+
+def _how_far(output: bytes) -> tuple[int, int] | None:
+    """Return which phase is asked, of how many, where the last whole line says so."""
+    try:
+        line = json.loads(output.split(b"\n")[-2])
+    except (ValueError, IndexError):  # there is none yet, or the app wrote it
+        return None
+    match line:
+        case {"phase": int(phase), "of": int(phases)}:
+            return phase, phases
+        case _:  # the answer
+            return None
 
 
 async def recorded_run(state: Path, run: str) -> RunRecord:

@@ -52,6 +52,7 @@ def test_on_a_terminal_it_is_a_bar_that_goes_away_and_a_pipe_gets_only_its_data(
         stdout=subprocess.PIPE,
         stderr=theirs,
         check=True,
+        timeout=60,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
     )
     shown = os.read(ours, 1 << 16).decode()

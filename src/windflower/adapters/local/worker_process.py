@@ -165,9 +165,9 @@ async def _born(nursery: Path, scratch: Path) -> _Channel | None:
         reader, writer = await asyncio.open_unix_connection(str(nursery))
         channel = _Channel(reader, writer, None, scratch)
         return await channel.greet()
-    except BaseException as error:  # cancelled too
+    except BaseException as error:  # cancelled too: nobody else knows of the channel
         if channel is not None:
-            await channel.close()  # nobody else knows of it
+            await channel.close()
         if isinstance(error, OSError | asyncio.IncompleteReadError):
             return None
         raise

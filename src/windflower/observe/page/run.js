@@ -108,7 +108,7 @@ const share = (part, whole) => (whole > 0 ? `${((100 * part) / whole).toFixed(pa
 export const total = (phases, read) => phases.reduce((sum, phase) => sum + read(phase), 0);
 const passed = (phases, ...keys) => total(phases, ({ traffic }) => (traffic ? total(keys, (key) => traffic[key]) : 0));
 
-/** Before numbers of phases whose gateway was killed: what passed until then is not known. */
+/** Before numbers of phases that were opened again after a death: what passed until then is not known. */
 const least = (phases) => (phases.some((p) => p.counted_from > p.opened_at) ? "≥ " : "");
 
 export const size = (phases) => least(phases) + bytes(passed(phases, "sent_bytes", "heard_bytes", "download_bytes", "upload_bytes"));
