@@ -22,7 +22,7 @@ from windflower.adapters.local.blob_endpoint import blob_endpoint
 from windflower.adapters.local.blob_folder import BlobFolder
 from windflower.adapters.local.broker import LocalBroker
 from windflower.adapters.local.broker_address import BrokerAddress
-from windflower.adapters.local.event_file import EventFile, latest_events
+from windflower.adapters.local.event_file import EventFile, remembered_events
 from windflower.adapters.local.files import make_private, write_durably
 from windflower.adapters.local.fleet_link import MqttFleetLink
 from windflower.adapters.local.http_server import HttpServer
@@ -39,6 +39,7 @@ from windflower.gateway.housekeeping import Housekeeping
 from windflower.gateway.line import SocketLine
 from windflower.gateway.line_server import LineServer
 from windflower.gateway.models import Models
+from windflower.observe.board import SUMS
 from windflower.observe.endpoint import LOOPBACK, Looking
 from windflower.observe.hooks import Hooks
 from windflower.observe.sinks import Drain, name_of, open_sink
@@ -283,7 +284,7 @@ async def _gateway(
         token=settings.page_token,
         price=TrafficPrice(),
     )
-    looking.board.replay(latest_events(state.events))
+    looking.board.replay(remembered_events(state.events, SUMS))
     drains = _open_drains(
         settings.sinks,
         lambda event: feed.report(event),  # noqa: PLW0108 - the feed needs them first
@@ -307,7 +308,7 @@ async def _gateway(
     async with _page(settings, state, looking) as page:
         try:
             memory = await fleet.start()
-            looking.board.recall(memory.runs)
+            looking.board.recall(memory.runs, memory.settled)
             desk.restore(memory.runs, memory.last_number)
             await server.start()
             feed.report(GatewayStarted(broker=world.broker, blobs=world.blobs_url))

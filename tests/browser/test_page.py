@@ -14,6 +14,7 @@ from playwright.sync_api import expect
 from processes import Programs
 
 from windflower.adapters.local.http_server import HttpServer
+from windflower.core.events import PhaseOpened
 from windflower.core.roster import Presence
 from windflower.observe import endpoint
 from windflower.observe.endpoint import Looking
@@ -178,8 +179,10 @@ def large_fleet(*, token: str | None = None) -> Looking:
     run = {"run": "1-large"}
     looking.board.write({"event": "gateway-started", "at": 1e9, "broker": "mqtt://b"})
     looking.board.write({"event": "run-started", "at": 1e9, **run, "app": "large"})
-    opened = {"event": "phase-opened", "at": 1e9, **run, "phase": 1, "type": "train"}
-    looking.board.write({**opened, "devices": DEVICES, "timeout_s": 600.0})
+    opened = PhaseOpened(
+        run="1-large", phase=1, type="train", round=1, devices=DEVICES, timeout_s=600.0
+    )
+    looking.board.write({"at": 1e9, **opened.to_json()})
     for n in range(DEVICES):
         line = {"at": 1e9 + 1, **run, "device": f"d{n:05}", "command": f"c{n}", "method": "fit"}
         looking.board.write({"event": "command-sent", **line, "again": False})

@@ -180,9 +180,11 @@ async def test_a_phase_that_is_opened_again_says_how_many_had_answered(tmp_path:
                 await asyncio.sleep(0.01)
         may_end.set()
         assert await going_on is not None
-        first, again, _ = disturbed.events.of("phase-opened")
+        first, again, then = disturbed.events.of("phase-opened")
 
-        assert (0, answered) == (first["settled"], again["settled"])
+        assert [(0, 1), (answered, 1), (0, 1)] == [
+            (line["ok"], line["round"]) for line in (first, again, then)
+        ]
         assert 1 <= answered < DEVICES
         assert [True, False] == [line["again"] for line in disturbed.events.of("phase-closed")]
 

@@ -208,21 +208,25 @@ class PhaseOpened(Event):
         run: the run.
         phase: the how manieth.
         type: Flower's message type.
+        round: how many phases trained until now, this one included.
         devices: how many were asked.
         timeout_s: for how long they are waited for at most.
         quorum: after so many good replies the rest is not waited for; None waits for all.
         waits_for_offline: whether a device that is lost is waited for.
-        settled: how many had been settled already, when the run or its gateway died.
+        ok, failed, late: how many had been settled already, when the run or its gateway died.
     """
 
     run: str
     phase: int
     type: str
+    round: int
     devices: int
     timeout_s: float | None
     quorum: int | None = None
     waits_for_offline: bool = True
-    settled: int = 0
+    ok: int = 0
+    failed: int = 0
+    late: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +241,8 @@ class PhaseClosed(Event):
         failed: devices that said that they could not.
         late: devices that were not waited for any longer.
         seconds: how long it was open, since it was opened last.
+        worked_s: seconds of work on all devices that answered.
+        failed_s: those of them that ended in a failure.
         reason: why it closed.
         traffic: what the gateway sent and heard meanwhile, as `Traffic` counts it.
         again: whether it was open before, when the run or its gateway died.
@@ -249,6 +255,8 @@ class PhaseClosed(Event):
     failed: int
     late: int
     seconds: float
+    worked_s: float
+    failed_s: float
     reason: str = ""
     traffic: dict[str, int] | None = None
     again: bool = False

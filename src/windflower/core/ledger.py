@@ -1,7 +1,8 @@
 """What a gateway writes down, so that it goes on after a restart and tells a run the same again."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from windflower.core import gateway_effects
 from windflower.core.policy import RoundPolicy, Terms
@@ -259,6 +260,11 @@ class Settlement:
     header: bytes | None = None
 
     @property
+    def is_answered(self) -> bool:
+        """Whether the device said anything."""
+        return self.reply is not None
+
+    @property
     def is_good(self) -> bool:
         """Whether the device did what it was asked."""
         return self.reply is not None and self.reply.failure is None
@@ -317,3 +323,11 @@ class Tally:
     ok: int = 0
     failed: int = 0
     late: int = 0
+
+    @classmethod
+    def of(cls, settled: Iterable[Settlement | SettledExchange]) -> Self:
+        """Count these."""
+        good, answered, every = 0, 0, 0
+        for one in settled:
+            good, answered, every = good + one.is_good, answered + one.is_answered, every + 1
+        return cls(ok=good, failed=answered - good, late=every - answered)

@@ -4,7 +4,7 @@ A run is somebody's ServerApp in a process of its own. Whatever it is told is jo
 that it can be started again from the top and is told the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -62,6 +62,7 @@ class _Execution:
         retracing: compares what it asks with what was asked before.
         cohort: whom a strict run waits for.
         phases: how many it has asked for.
+        rounds: how many of them trained.
         measured: how many measurements it has made.
         reported: how many of them were reported, by it or by those before.
         is_suspended: whether its process has left.
@@ -71,6 +72,7 @@ class _Execution:
     cohort: dict[str, None] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
     phases: int = 0
+    rounds: int = 0
     measured: int = 0
     reported: int = 0
     is_suspended: bool = False
@@ -342,6 +344,7 @@ class Desk:
         """
         record, execution = self._execution_of(run)
         execution.phases += 1
+        execution.rounds += commands[0].type.startswith("train")
         number = execution.phases
         before = await self._journal.phase(run, phase)
         if before is None:
@@ -364,16 +367,18 @@ class Desk:
         await self._make_room(run, commands)
         type_, begun, before = commands[0].type, self._clock.now(), self._fleet.traffic.copy()
         again = any(map(self._fleet.knows, phase.ids))
+        earlier = await self._settled_until_now(phase.ids)
         self._feed.report(
             PhaseOpened(
                 run=run,
                 phase=phase.number,
                 type=type_,
+                round=self._execution_of(run)[1].rounds,
                 devices=len(commands),
                 timeout_s=round(terms.deadline - begun, 3),
                 quorum=terms.quorum,
                 waits_for_offline=terms.waits_for_offline,
-                settled=sum(map(self._fleet.is_settled, phase.ids)),
+                **asdict(Tally.of(earlier)),
             )
         )
         self._fleet.ask(commands, batch=phase.phase, terms=terms)
@@ -386,22 +391,29 @@ class Desk:
         _check_replies(settlements, terms)
         now = self._clock.now()
         await self._journal.record([phase], at=now)
-        ok = sum(s.is_good for s in settlements)
-        late = sum(s.reply is None for s in settlements)
+        tally = Tally.of(settlements)
         self._feed.report(
             PhaseClosed(
                 run=run,
                 phase=phase.number,
                 type=type_,
-                ok=ok,
-                failed=len(settlements) - ok - late,
-                late=late,
+                **asdict(tally),
                 seconds=round(now - begun, 4),
-                reason=terms.why_closed(ok=ok, late=late, now=now),
+                worked_s=_worked_s(settlements),
+                failed_s=_worked_s(s for s in settlements if not s.is_good),
+                reason=terms.why_closed(ok=tally.ok, late=tally.late, now=now),
                 traffic=self._fleet.traffic.since(before),
                 again=again,
             )
         )
+
+    async def _settled_until_now(self, ids: Sequence[str]) -> Sequence[Settlement]:
+        """Return what of these is settled; nothing was settled between the look and the return."""
+        found: list[Settlement] = []
+        while len(found) < sum(map(self._fleet.is_settled, ids)):
+            known = await self._journal.settlements(ids)
+            found = [settlement for settlement in known if self._fleet.is_settled(settlement.id)]
+        return found
 
     async def _make_room(self, run: str, commands: Sequence[Command]) -> None:
         """Let updates go for the answers to come; a run that ended meanwhile asks no more."""
@@ -528,6 +540,10 @@ class Desk:
 
 def _stored_bytes(settlements: Sequence[Settlement]) -> int:
     return sum(stored_bytes(s.reply) for s in settlements if s.reply is not None)
+
+
+def _worked_s(settlements: Iterable[Settlement]) -> float:
+    return round(sum(s.reply.worked_s for s in settlements if s.reply is not None), 4)
 
 
 def _ids(commands: Sequence[Command]) -> tuple[str, ...]:

@@ -6,13 +6,13 @@ event ──> Board ──> summary     small, the same size for ten devices and
 └──> device      what one device did lately
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Protocol
 
-from windflower.core.ledger import RunRecord
+from windflower.core.ledger import RunRecord, SettledExchange, Tally
 from windflower.core.roster import Presence
 from windflower.observe.news import NEWS, News
 from windflower.observe.timelines import EXCHANGES, Exchange, Line, Timelines, as_json
@@ -31,6 +31,12 @@ ERRORS: Final = 500
 """Of so many devices the last error is known."""
 
 ERROR_CHARS: Final = 4_000
+
+SUMS: Final = (
+    *("run-started", "run-resumed", "run-suspended", "run-ended", "device-unfit"),
+    *("phase-opened", "phase-closed", "round-measured"),
+)
+"""Events of an earlier life that count however old they are: they add up what the others tell."""
 
 HISTORY: Final = 50
 """So much of what a device did lately is shown."""
@@ -69,8 +75,9 @@ class Phase:
         ok: good replies.
         failed: devices that said that they could not.
         late: devices that had not answered when it closed.
-        worked_s: seconds of work on devices that were told of.
-        wasted_s: those of them whose reply failed or came too late.
+        worked_s: seconds of work on devices that answered in time.
+        failed_s: those of them that ended in a failure.
+        late_s: seconds of work on devices that answered too late.
         traffic: what passed since then; None until it is closed.
     """
 
@@ -89,7 +96,8 @@ class Phase:
     failed: int = 0
     late: int = 0
     worked_s: float = 0.0
-    wasted_s: float = 0.0
+    failed_s: float = 0.0
+    late_s: float = 0.0
     traffic: Mapping[str, int] | None = None
 
 
@@ -183,8 +191,16 @@ class Board:
             with suppress(KeyError):
                 self.write(line)
 
-    def recall(self, records: Iterable[RunRecord]) -> None:
-        """Take what the journal knows of runs, from before the events that this board was told."""
+    def recall(self, records: Iterable[RunRecord], settled: Iterable[SettledExchange] = ()) -> None:
+        """Take what the journal knows of runs, which holds against what the events were.
+
+        Args:
+            records: the runs.
+            settled: how the exchanges of open runs ended.
+        """
+        by_run: defaultdict[str, list[SettledExchange]] = defaultdict(list)
+        for exchange in settled:
+            by_run[exchange.run].append(exchange)
         for record in sorted(records, key=lambda record: record.number, reverse=True)[:RUNS]:
             if record.run not in self._runs:
                 self._runs[record.run] = Run(record.run, record.app, record.created_at)
@@ -193,12 +209,16 @@ class Board:
             run.app, run.started_at = record.app, record.created_at
             if record.state != "open":
                 run.state, run.ended_at = record.state, record.ended_at or None
+            if record.run in by_run:
+                run.answers = Counter(asdict(Tally.of(by_run[record.run])))
             self._recall_result(run, record.result)
         self.seq += 1
 
     def _recall_result(self, run: Run, result: Mapping[str, Any]) -> None:
         run.reason = run.reason or str(result.get("reason", ""))
         run.round = max(run.round, int(result.get("rounds", 0)))
+        if "replies" in result:
+            run.answers = Counter(result["replies"])
         if not run.measured:
             run.measured = [
                 {"round": run.round, "stage": stage, "metrics": metrics, "at": run.ended_at}
@@ -300,7 +320,12 @@ class Board:
         dollars = None
         if self._price is not None and phase.traffic is not None and phase.closed_at is not None:
             dollars = self._price(phase.traffic, phase.closed_at - phase.counted_from)
-        return {**asdict(phase), "dollars": dollars}
+        return {
+            **asdict(phase),
+            "worked_s": phase.worked_s + phase.late_s,
+            "wasted_s": phase.failed_s + phase.late_s,
+            "dollars": dollars,
+        }
 
     def _head(self, run: Run, presences: Mapping[str, Presence]) -> Line:
         phase = run.phase
@@ -352,26 +377,28 @@ class Board:
     def _phase_opened(self, line: Line) -> None:
         run = self._run(line)
         timeout_s = line.get("timeout_s")
-        # What was left open by a death, the gateway's or the run's, is opened once more, and what
-        # was settled by then is not told again.
+        # What was left open by a death, the gateway's or the run's, is opened once more.
         earlier = self._phase(run, line["phase"])
-        before = [phase for phase in run.phases if phase is not earlier]
-        trained = before[-1].round if before else 0
         phase = Phase(
             number=line["phase"],
             type=line["type"],
-            round=trained + line["type"].startswith("train"),
+            round=line["round"],
             opened_at=line["at"],
             counted_from=line["at"],
             deadline_at=None if timeout_s is None else line["at"] + timeout_s,
             quorum=line.get("quorum"),
             waits_for_offline=line.get("waits_for_offline", True),
             devices=line["devices"],
+            ok=line["ok"],
+            failed=line["failed"],
+            late=line["late"],
         )
         if earlier is not None:
-            kept = ("opened_at", "ok", "failed", "late", "worked_s", "wasted_s")
+            kept = ("opened_at", "worked_s", "failed_s", "late_s")
             phase = replace(phase, **{name: getattr(earlier, name) for name in kept})
-        run.phases = [*before, phase][-self._points :]
+            run.phases.remove(earlier)
+        run.phases.append(phase)
+        del run.phases[: -self._points]
         self._timelines.open(run.run, phase.number)
 
     def _phase_closed(self, line: Line) -> None:
@@ -381,13 +408,15 @@ class Board:
             phase.closed_at, phase.why_closed = line["at"], line.get("reason", "")
             phase.traffic = line.get("traffic")
             phase.ok, phase.failed, phase.late = line["ok"], line["failed"], line["late"]
+            phase.worked_s, phase.failed_s = line["worked_s"], line["failed_s"]
             self._timelines.close(run.run, phase.number)
 
     def _measured(self, line: Line) -> None:
         run = self._run(line)
         run.round = max(run.round, line["round"])
         point = {key: without_nan(line[key]) for key in ("round", "stage", "metrics", "at")}
-        run.measured = [*run.measured, point][-self._points :]
+        run.measured.append(point)
+        del run.measured[: -self._points]
 
     def _unfit(self, line: Line) -> None:
         if line["is_left_out"]:
@@ -399,21 +428,19 @@ class Board:
         self._timelines.sent(run.run, run.phase.number if run.phase is not None else 0, line)
 
     def _settled(self, line: Line) -> None:
-        outcome = {"reply-accepted": "ok", "reply-failed": "failed"}.get(line["event"], "missing")
+        outcome = _OUTCOMES[line["event"]]
         run = self._run(line)
         if self._timelines.find(line) is None:  # it was never sent: its device was offline
             self._sent(line)
-        self._timelines.settled(line, outcome)
+        self._timelines.settled(line, "missing" if outcome == "late" else outcome)
         if outcome == "failed":
             self._keep_error(line)
         run.answers[outcome] += 1
         phase = run.phase
         if phase is not None:
-            phase.ok += outcome == "ok"
-            phase.failed += outcome == "failed"
-            phase.late += outcome == "missing"
+            setattr(phase, outcome, getattr(phase, outcome) + 1)
             phase.worked_s += line.get("worked_s", 0.0)
-            phase.wasted_s += line.get("worked_s", 0.0) if outcome == "failed" else 0.0
+            phase.failed_s += line.get("worked_s", 0.0) if outcome == "failed" else 0.0
 
     def _late(self, line: Line) -> None:
         exchange, number = self._timelines.find(line), self._timelines.phase_of(line)
@@ -421,8 +448,7 @@ class Board:
             exchange.outcome, exchange.late_at = "late", line["at"]
         phase = self._phase(self._run(line), number)
         if phase is not None:
-            phase.worked_s += line.get("worked_s", 0.0)
-            phase.wasted_s += line.get("worked_s", 0.0)
+            phase.late_s += line.get("worked_s", 0.0)
 
     def _keep_error(self, line: Line) -> None:
         error = {"at": line["at"], "run": line["run"], "reason": line["reason"][-ERROR_CHARS:]}
@@ -440,6 +466,10 @@ class Board:
 
     def _phase(self, run: Run, number: int | None) -> Phase | None:
         return next((phase for phase in reversed(run.phases) if phase.number == number), None)
+
+
+_OUTCOMES: Final = {"reply-accepted": "ok", "reply-failed": "failed", "reply-missing": "late"}
+"""How an exchange ended, as its phase counts it."""
 
 
 def _waited(exchange: Exchange, presence: Presence | None) -> Line:
@@ -462,5 +492,5 @@ def _row(run: Run) -> Line:
         "round": run.round,
         "ok": run.answers["ok"],
         "failed": run.answers["failed"],
-        "late": run.answers["missing"],
+        "late": run.answers["late"],
     }

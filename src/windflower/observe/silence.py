@@ -51,7 +51,7 @@ class Silence:
             case "phase-opened":
                 timeout_s = line.get("timeout_s")
                 latest = None if timeout_s is None else line["at"] + timeout_s
-                settled = line.get("settled", 0)
+                settled = sum(line.get(kind, 0) for kind in ("ok", "failed", "late"))
                 self._phase = Phase(line["type"], line["devices"], latest, settled)
             case "phase-closed":
                 self._phase = None

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 
 from windflower.adapters.local.http_server import HttpServer
+from windflower.core.events import PhaseOpened
 from windflower.observe.endpoint import Looking
 
 RUN = {"run": "1-a"}
@@ -13,8 +14,8 @@ RUN = {"run": "1-a"}
 
 def looking_at(devices: int) -> Looking:
     looking = Looking(list, lambda: 9.0, version="0", token=None)
-    opened = {"event": "phase-opened", "at": 1.0, **RUN, "phase": 1, "type": "train"}
-    looking.board.write({**opened, "devices": devices, "timeout_s": None})
+    opened = PhaseOpened(run="1-a", phase=1, type="train", round=1, devices=devices, timeout_s=None)
+    looking.board.write({"at": 1.0, **opened.to_json()})
     for number in range(devices):
         asked = {"device": f"D{number}", "command": f"c{number}", "method": "fit", "again": False}
         looking.board.write({"event": "command-sent", "at": 2.0 + number, **RUN, **asked})

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -87,6 +87,31 @@ def kept_events(
                     untold = 0
                 if not words or any(word in line for word in words):
                     yield from as_events([line])
+
+
+def remembered_events(
+    path: Path, kinds: Collection[str], *, whole_bytes: int = 1 << 20
+) -> Iterator[dict[str, Any]]:
+    """Yield what is worth to be remembered of a log, those that were set aside first.
+
+    Args:
+        path: the log.
+        kinds: events of these kinds are yielded however old they are.
+        whole_bytes: at the end of the log so many are yielded whatever they are.
+    """
+    wanted = {kind.encode() for kind in kinds}
+    left_bytes = kept_size_bytes(path)
+    for part in _parts(path):
+        with part.open("rb") as lines:
+            for line in lines:
+                left_bytes -= len(line)
+                if left_bytes < whole_bytes or _kind(line) in wanted:
+                    yield from as_events([line])
+
+
+def _kind(line: bytes) -> bytes:
+    """Return an event's kind without reading the rest: a log may be long."""
+    return line.partition(b'"event":"')[2].partition(b'"')[0]
 
 
 def _parts(path: Path) -> list[Path]:
