@@ -22,6 +22,7 @@ from scale.asking import ScriptedRun
 from scale.fleet import BrokerProcess, CrewProcess, GatewayProcess
 from scale.vitals import Vitals, processor_s, vitals_of
 from windflower.gateway.line import SocketLine
+from windflower.observe.timelines import EXCHANGES
 from windflower.wire.content import Content, blob_ref
 
 DEVICES: Final = 50
@@ -38,8 +39,10 @@ _SMALL: Final = b"what a phase says" * 20
 _INTERVAL_S: Final = 1.0
 _DOWN_S: Final = 1.0
 _ONLINE_S: Final = 60.0
-_WARM_UP: Final = 0.25
-_LEAST_RUNS: Final = 8
+_WARM_UP_RUNS: Final = -(-EXCHANGES // (DEVICES * PHASES_A_RUN)) + 1
+"""After so many runs the page keeps as many exchanges as it ever will."""
+
+_LEAST_RUNS: Final = 6
 _REST_S: Final = 8.0
 """Longer than both ends keep an idle connection."""
 
@@ -68,8 +71,8 @@ class Growth:
     """What became of one process.
 
     Memory is compared from the first third of the samples after a warm-up to the last. What can be
-    counted is compared at rest, after the warm-up and at the end: connections that are kept for a
-    next request are closed then.
+    counted is compared at rest, before and after them: connections that are kept for a next
+    request are closed then.
 
     Attributes:
         hours: how long that is, median to median.
@@ -91,9 +94,8 @@ class Growth:
     def of(cls, samples: Sequence[Sample], rested: tuple[Sample, Sample]) -> "Growth":
         """Compare what was seen."""
         first_rest, last_rest = rested
-        warm = samples[int(len(samples) * _WARM_UP) :]
-        third = max(len(warm) // 3, 1)
-        first, last = warm[:third], warm[-third:]
+        third = max(len(samples) // 3, 1)
+        first, last = samples[:third], samples[-third:]
 
         def grown(number: Callable[[Sample], float]) -> float:
             return statistics.median_low(map(number, last)) - statistics.median_low(
@@ -160,7 +162,7 @@ class SoakFigures:
 
 
 def soak(programs: Programs, seconds: int, *, seed: int = 1) -> SoakFigures:
-    """Let a fleet work for so long."""
+    """Let a fleet work for so long, after a warm-up."""
     broker = BrokerProcess(programs)
     broker.start()
     gateway = GatewayProcess(programs, broker.address)
@@ -170,7 +172,7 @@ def soak(programs: Programs, seconds: int, *, seed: int = 1) -> SoakFigures:
     outages = _Outages(broker, random.Random(seed))
     answers: Counter[str] = Counter()
     good = 0
-    samples: dict[str, list[Sample]] = {"gateway": [], "crew": []}
+    samples: list[dict[str, Sample]] = []
     began = time.monotonic()
 
     def looks() -> dict[str, Sample]:
@@ -180,26 +182,29 @@ def soak(programs: Programs, seconds: int, *, seed: int = 1) -> SoakFigures:
             "crew": Sample(at_s, vitals_of(crew.pid), crew.tasks),
         }
 
-    rests: list[dict[str, Sample]] = []
-    while time.monotonic() - began < seconds or len(samples["crew"]) < _LEAST_RUNS:
-        if not rests and time.monotonic() - began > seconds * _WARM_UP:
-            rests.append(_at_rest(looks))
+    def work() -> None:
+        nonlocal good
         for id_, is_good in _one_run(line, crew.devices, outages, programs.folder):
             answers[id_] += 1
             good += is_good
-        for who, sample in looks().items():
-            samples[who].append(sample)
-    rests.append(_at_rest(looks))
+
+    for _ in range(_WARM_UP_RUNS):
+        work()
+    warm = _at_rest(looks)
+    while time.monotonic() - began < seconds or len(samples) < _LEAST_RUNS:
+        work()
+        samples.append(looks())
+    rested = _at_rest(looks)
     line.close()
     works = Counter(crew.works)
     return SoakFigures(
         seed=seed,
-        runs=len(samples["crew"]),
+        runs=_WARM_UP_RUNS + len(samples),
         asked=len(answers),
         good=good,
         outages=outages.count,
-        gateway=Growth.of(samples["gateway"], (rests[0]["gateway"], rests[-1]["gateway"])),
-        crew=Growth.of(samples["crew"], (rests[0]["crew"], rests[-1]["crew"])),
+        gateway=Growth.of([s["gateway"] for s in samples], (warm["gateway"], rested["gateway"])),
+        crew=Growth.of([s["crew"] for s in samples], (warm["crew"], rested["crew"])),
         gateway_processor_s=round(processor_s(gateway.pid), 2),
         gateway_disk_mb=round(_size_mb(gateway.state.path), 1),
         not_once={i: works[i] for i in answers | works if works[i] != (i in answers)},
