@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from windflower.core.events import RoomForeseen, RoomNeeded, UpdatesDropped
-from windflower.core.ledger import RunRecord
-from windflower.core.retention import RESERVE_BYTES, Holding, answers_bytes, to_drop
+from windflower.core.ledger import RunRecord, Settlement
+from windflower.core.retention import RESERVE_BYTES, Holding, answers_bytes, stored_bytes, to_drop
 from windflower.errors import NotEnoughRoom
 from windflower.gateway.feed import Feed
 from windflower.ports import Blobs, Journal
@@ -127,6 +127,10 @@ class Budget:
         """Note that a run holds so much more."""
         if run in self._held:  # else it is counted when room is made
             self._held[run] += size_bytes
+
+    def take(self, run: str, settlements: Iterable[Settlement]) -> None:
+        """Note that a run holds these answers too."""
+        self.add(run, sum(stored_bytes(s.reply) for s in settlements if s.reply is not None))
 
     def forget(self, run: str) -> None:
         """Note that a run is over."""

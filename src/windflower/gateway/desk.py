@@ -4,14 +4,12 @@ A run is somebody's ServerApp in a process of its own. Whatever it is told is jo
 that it can be started again from the top and is told the same.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from windflower.core.events import (
-    PhaseClosed,
-    PhaseOpened,
     RoundMeasured,
     RunEnded,
     RunResumed,
@@ -32,7 +30,7 @@ from windflower.core.ledger import (
     Tally,
 )
 from windflower.core.policy import Terms
-from windflower.core.retention import OPEN_RUN_BYTES, stored_bytes
+from windflower.core.retention import OPEN_RUN_BYTES
 from windflower.core.roster import Presence
 from windflower.errors import (
     ConfigError,
@@ -43,6 +41,7 @@ from windflower.errors import (
 from windflower.gateway.budget import Budget
 from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet
+from windflower.gateway.phases import Phases
 from windflower.gateway.request import RunRequest
 from windflower.gateway.retracing import NO_HISTORY, Retracing
 from windflower.gateway.waiting import wait_for_devices
@@ -106,6 +105,7 @@ class Desk:
         self._blobs = blobs
         self._clock = clock
         self._feed = feed
+        self._phases = Phases(fleet, journal=journal, clock=clock, feed=feed, budget=self._budget)
         self._runs: dict[str, RunRecord] = {}
         self._executions: dict[str, _Execution] = {}
         self._ending: set[str] = set()
@@ -138,6 +138,7 @@ class Desk:
                 number=record.number,
                 epoch=record.epoch,
                 app=record.app,
+                bundle=record.bundle.digest,
                 seed=None if record.is_private else record.seed,
             )
         )
@@ -356,64 +357,10 @@ class Desk:
             patience_s = _patience_s(commands, timeout_s)
             asked = len(commands) - spares
             terms = record.policy.terms(asked, now=self._clock.now(), patience_s=patience_s)
-            await self._run_phase(
-                run, PhaseRecord(run, phase, _ids(commands), number), commands, terms
-            )
+            await self._make_room(run, commands)
+            opened = PhaseRecord(run, phase, _ids(commands), number)
+            await self._phases.run(opened, commands, terms, round_=execution.rounds)
         return await self._in_order(_ids(commands))
-
-    async def _run_phase(
-        self, run: str, phase: PhaseRecord, commands: Sequence[Command], terms: Terms
-    ) -> None:
-        await self._make_room(run, commands)
-        type_, begun, before = commands[0].type, self._clock.now(), self._fleet.traffic.copy()
-        again = any(map(self._fleet.knows, phase.ids))
-        earlier = await self._settled_until_now(phase.ids)
-        self._feed.report(
-            PhaseOpened(
-                run=run,
-                phase=phase.number,
-                type=type_,
-                round=self._execution_of(run)[1].rounds,
-                devices=len(commands),
-                timeout_s=round(terms.deadline - begun, 3),
-                quorum=terms.quorum,
-                waits_for_offline=terms.waits_for_offline,
-                **asdict(Tally.of(earlier)),
-            )
-        )
-        self._fleet.ask(commands, batch=phase.phase, terms=terms)
-        await self._fleet.settled(phase.ids, batch=phase.phase)
-        settlements = await self._journal.settlements(phase.ids)
-        self._budget.add(run, _stored_bytes(settlements))
-        for settlement in settlements:
-            if settlement.is_good and settlement.reply is not None:
-                self._budget.learn(run, type_, stored_bytes(settlement.reply))
-        _check_replies(settlements, terms)
-        now = self._clock.now()
-        await self._journal.record([phase], at=now)
-        tally = Tally.of(settlements)
-        self._feed.report(
-            PhaseClosed(
-                run=run,
-                phase=phase.number,
-                type=type_,
-                **asdict(tally),
-                seconds=round(now - begun, 4),
-                worked_s=_worked_s(settlements),
-                failed_s=_worked_s(s for s in settlements if not s.is_good),
-                reason=terms.why_closed(ok=tally.ok, late=tally.late, now=now),
-                traffic=self._fleet.traffic.since(before),
-                again=again,
-            )
-        )
-
-    async def _settled_until_now(self, ids: Sequence[str]) -> Sequence[Settlement]:
-        """Return what of these is settled; nothing was settled between the look and the return."""
-        found: list[Settlement] = []
-        while len(found) < sum(map(self._fleet.is_settled, ids)):
-            known = await self._journal.settlements(ids)
-            found = [settlement for settlement in known if self._fleet.is_settled(settlement.id)]
-        return found
 
     async def _make_room(self, run: str, commands: Sequence[Command]) -> None:
         """Let updates go for the answers to come; a run that ended meanwhile asks no more."""
@@ -454,7 +401,7 @@ class Desk:
         settlements = await self._in_order(given)
         if before is None and given:
             await self._journal.record([PullRecord(run, call, given)], at=self._clock.now())
-            self._budget.add(run, _stored_bytes(settlements))
+            self._budget.take(run, settlements)
         return settlements
 
     async def _renamed(
@@ -538,14 +485,6 @@ class Desk:
         self._feed.write(line)
 
 
-def _stored_bytes(settlements: Sequence[Settlement]) -> int:
-    return sum(stored_bytes(s.reply) for s in settlements if s.reply is not None)
-
-
-def _worked_s(settlements: Iterable[Settlement]) -> float:
-    return round(sum(s.reply.worked_s for s in settlements if s.reply is not None), 4)
-
-
 def _ids(commands: Sequence[Command]) -> tuple[str, ...]:
     return tuple(command.id for command in commands)
 
@@ -553,14 +492,3 @@ def _ids(commands: Sequence[Command]) -> tuple[str, ...]:
 def _patience_s(commands: Sequence[Command], timeout_s: float | None) -> float:
     ttl_s = max(command.ttl_s for command in commands)
     return ttl_s if timeout_s is None else min(timeout_s, ttl_s)
-
-
-def _check_replies(settlements: Sequence[Settlement], terms: Terms) -> None:
-    """Raise RunFailed where nothing is open any more and too few answered well."""
-    good = sum(s.is_good for s in settlements)
-    if good < terms.minimum:
-        first = next(s.reply.failure for s in settlements if s.reply and s.reply.failure)
-        raise RunFailed(
-            f"{good} of {len(settlements)} devices answered well, at least {terms.minimum} must"
-            f" (min_replies); the first that failed says: {first.reason}"
-        )
