@@ -1,6 +1,7 @@
 """What a person finds on the page: devices, runs, errors, and a page that everybody can use."""
 
 import asyncio
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,23 @@ def test_devices_are_found_by_name_and_state_and_order(watched: Watched, watcher
     expect(rows.first).to_contain_text("device-00")
     page.get_by_label("State").select_option("offline")
     expect(page.locator("caption")).to_contain_text("device")
+    page.get_by_label("State").select_option("failed")
+    expect(rows).to_have_count(1)
+    expect(rows.first).to_contain_text("device-01")
+    expect(rows.first).to_contain_text(re.compile(r"evaluate.*ok.*\d\d:\d\d:\d\d"))
+
+
+def test_a_curve_says_what_it_is_worth_where_it_is_pointed_at(
+    watched: Watched, watcher: Watcher
+) -> None:
+    page = watcher.open(f"{watched.page}/#/runs/{watched.runs[0]}")
+    bars = page.locator("figure", has_text="Replies per round")
+    bars.locator(".u-over").hover()
+    expect(bars.locator(".legend")).to_contain_text(
+        re.compile(r"round \d: ok \d.*failed \d.*late \d")
+    )
+    page.mouse.move(0, 0)
+    expect(bars.locator(".legend")).to_have_text("okfailedlate")
 
 
 def test_a_device_shows_its_last_error_with_its_traceback(
@@ -178,7 +196,7 @@ def large_fleet(*, token: str | None = None) -> Looking:
     looking = Looking(lambda: roster, lambda: 1e9 + 30, version="0", token=token)
     run = {"run": "1-large"}
     looking.board.write({"event": "gateway-started", "at": 1e9, "broker": "mqtt://b"})
-    looking.board.write({"event": "run-started", "at": 1e9, **run, "app": "large"})
+    looking.board.write({"event": "run-started", "at": 1e9, **run, "app": "large", "bundle": "b0"})
     opened = PhaseOpened(
         run="1-large", phase=1, type="train", round=1, devices=DEVICES, timeout_s=600.0
     )

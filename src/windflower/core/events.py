@@ -105,12 +105,13 @@ class SinkFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Event):
-    """A run's ServerApp begins."""
+    """A run's ServerApp begins; `bundle` is the digest of what devices get of its app."""
 
     run: str
     number: int
     epoch: int
     app: str
+    bundle: str
     seed: int | None
 
 

@@ -108,6 +108,7 @@ class Run:
     run: str
     app: str
     started_at: float
+    bundle: str = ""
     state: str = "open"
     ended_at: float | None = None
     reason: str = ""
@@ -207,6 +208,7 @@ class Board:
                 self._runs.move_to_end(record.run, last=False)
             run = self._runs[record.run]
             run.app, run.started_at = record.app, record.created_at
+            run.bundle = record.bundle.digest
             if record.state != "open":
                 run.state, run.ended_at = record.state, record.ended_at or None
             if record.run in by_run:
@@ -298,6 +300,21 @@ class Board:
             "why": self._timelines.explain(slowest, now),
         }
 
+    def latest(self, device: str) -> Line | None:
+        """Return what a device was asked last, and what came of it; None where it never was."""
+        found = self._timelines.latest_of(device)
+        return None if found is None else {name: getattr(found, name) for name in _LATEST}
+
+    def is_asked(self, device: str) -> bool:
+        """Return whether a device was asked something, and did not answer yet."""
+        found = self._timelines.latest_of(device)
+        return found is not None and found.ended_at is None
+
+    def failed_at(self, device: str) -> float | None:
+        """Return when a device failed last; None where that is not known."""
+        error = self._errors.get(device)
+        return None if error is None else float(error["at"])
+
     def device(self, device: str, now: float) -> Line:
         """Return what a device did lately, and its last error."""
         history = self._timelines.of_device(device)
@@ -356,7 +373,7 @@ class Board:
         self._broker, self._broker_problem = line["broker"], line["reason"]
 
     def _run_started(self, line: Line) -> None:
-        self._runs[line["run"]] = Run(line["run"], line["app"], line["at"])
+        self._runs[line["run"]] = Run(line["run"], line["app"], line["at"], line["bundle"])
         while len(self._runs) > RUNS:  # one that is under way would come back without its name
             over = (name for name, run in self._runs.items() if run.state != "open")
             del self._runs[next(over, next(iter(self._runs)))]
@@ -471,6 +488,8 @@ class Board:
 _OUTCOMES: Final = {"reply-accepted": "ok", "reply-failed": "failed", "reply-missing": "late"}
 """How an exchange ended, as its phase counts it."""
 
+_LATEST: Final = ("method", "sent_at", "stage", "ended_at", "outcome", "worked_s")
+
 
 def _waited(exchange: Exchange, presence: Presence | None) -> Line:
     return {
@@ -485,6 +504,7 @@ def _row(run: Run) -> Line:
     return {
         "run": run.run,
         "app": run.app,
+        "bundle": run.bundle,
         "state": run.state,
         "started_at": run.started_at,
         "ended_at": run.ended_at,

@@ -44,7 +44,13 @@ COOKIE: Final = "windflower-page"
 
 _DIGITS: Final = 18
 
-_STATES: Final = {"online": True, "offline": False}
+_STATES: Final[dict[str, Callable[[Presence, Board], bool]]] = {
+    "online": lambda presence, _: presence.is_online,
+    "offline": lambda presence, _: not presence.is_online,
+    "asked": lambda presence, board: board.is_asked(presence.device),
+    "failed": lambda presence, board: board.failed_at(presence.device) is not None,
+}
+"""Which devices may be asked for: who is there, who has something to do, whose error is known."""
 
 _TYPES: Final = {
     "html": "text/html; charset=utf-8",
@@ -184,25 +190,31 @@ class Looking:
             silent_s += PAUSE_S
 
     async def _devices(self, request: Request) -> Response:
-        """List devices: `state` online or offline, `search` in the id, `offset`, `limit`."""
+        """List devices: `state` as in _STATES, `search` in the id, `offset`, `limit`."""
         asked = request.query_params
-        wanted, search = _STATES.get(asked.get("state", "")), asked.get("search", "").lower()
+        is_wanted, search = _STATES.get(asked.get("state", "")), asked.get("search", "").lower()
         found = [
             presence
             for presence in self._roster()
-            if wanted in (None, presence.is_online) and search in presence.device.lower()
+            if search in presence.device.lower()
+            and (is_wanted is None or is_wanted(presence, self.board))
         ]
         if asked.get("sort") == "device":
             found.sort(key=lambda presence: presence.device)
         shown = _part(request)
         return JSONResponse(
             {
-                "devices": [_presence(presence) for presence in found[shown]],
+                "devices": [self._row(presence) for presence in found[shown]],
                 "count": len(found),
                 "offset": shown.start,
                 "now": self._now(),
             }
         )
+
+    def _row(self, presence: Presence) -> dict[str, Any]:
+        device = presence.device
+        asked, failed_at = self.board.latest(device), self.board.failed_at(device)
+        return {**_presence(presence), "latest": asked, "failed_at": failed_at}
 
     async def _device(self, request: Request) -> Response:
         device, now = request.path_params["device"], self._now()

@@ -115,6 +115,7 @@ class Timelines:
         self._room = exchanges
         self._timelines: OrderedDict[tuple[str, int], Timeline] = OrderedDict()
         self._phase_of: dict[str, tuple[str, int]] = {}
+        self._latest: dict[str, Exchange] = {}
         self._away: dict[str, float] = {}
         self._answered: dict[str, float] = {}
         self._absences: dict[str, deque[tuple[float, float]]] = {}
@@ -133,6 +134,10 @@ class Timelines:
             for exchange in reversed(timeline.exchanges.values())
             if exchange.device == device
         ]
+
+    def latest_of(self, device: str) -> Exchange | None:
+        """Return what a device was asked last, however long ago; None where it never was."""
+        return self._latest.get(device)
 
     def phases_of(self, run: str) -> list[int]:
         """Return the phases of a run whose exchanges are kept."""
@@ -197,6 +202,7 @@ class Timelines:
         key = (run, phase)
         self._timelines.setdefault(key, Timeline()).exchanges[exchange.command] = exchange
         self._phase_of[exchange.command] = key
+        self._latest[exchange.device] = exchange
         self._make_room()
 
     def find(self, line: Line) -> Exchange | None:

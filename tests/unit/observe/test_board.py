@@ -52,7 +52,17 @@ def progressed(device: str, at: float, stage: str, **spent: float) -> dict[str, 
 def board() -> Board:
     made = Board()
     made.write({"event": "gateway-started", "at": 0.0, "broker": "mqtt://b", "blobs": "http://x"})
-    made.write({"event": "run-started", "at": 1.0, **RUN, "number": 1, "epoch": 1, "app": "w"})
+    made.write(
+        {
+            "event": "run-started",
+            "at": 1.0,
+            **RUN,
+            "number": 1,
+            "epoch": 1,
+            "app": "w",
+            "bundle": "b0",
+        }
+    )
     return made
 
 
@@ -177,7 +187,7 @@ def test_what_happens_to_many_devices_at_once_is_told_once(board: Board) -> None
 def test_a_run_that_is_under_way_is_not_forgotten_for_those_that_are_over(board: Board) -> None:
     for number in range(RUNS):
         other = {"run": f"x-{number}", "at": 2.0}
-        board.write({"event": "run-started", **other, "app": "x"})
+        board.write({"event": "run-started", **other, "app": "x", "bundle": "b0"})
         board.write({"event": "run-ended", **other, "success": True, "reason": "", "seconds": 1})
 
     runs = board.summary([], 3.0)["runs"]
@@ -200,7 +210,9 @@ def test_nothing_grows_for_ever() -> None:
         failure = answered(f"x{number}", 3.0, "reply-failed")
         board.write({**failure, "reason": "y" * 100_000})
     for number in range(2 * RUNS):
-        board.write({"event": "run-started", "at": 1.0, "run": f"x-{number}", "app": "w"})
+        board.write(
+            {"event": "run-started", "at": 1.0, "run": f"x-{number}", "app": "w", "bundle": "b0"}
+        )
 
     assert run is not None
     assert 20 == len(run["phases"])
@@ -253,7 +265,7 @@ def test_what_is_not_finite_is_shown_as_missing(board: Board) -> None:
 
 
 def test_a_run_that_is_under_way_is_shown_before_one_that_began_later(board: Board) -> None:
-    board.write({"event": "run-started", "at": 2.0, "run": "2-b", "app": "w"})
+    board.write({"event": "run-started", "at": 2.0, "run": "2-b", "app": "w", "bundle": "b0"})
     ended = {"event": "run-ended", "at": 9.0, "run": "2-b", "success": True, "seconds": 8.0}
     board.write({**ended, "reason": "r"})
 
@@ -310,7 +322,7 @@ def test_what_a_phase_costs_is_priced_and_work_in_vain_is_told_apart() -> None:
 def test_what_happened_before_a_gateway_began_is_known_from_its_log_and_its_journal() -> None:
     before, board = Board(), Board()
     lines = [
-        {"event": "run-started", "at": 1.0, **RUN, "number": 1, "epoch": 1, "app": "w"},
+        {"event": "run-started", "at": 1.0, **RUN, "app": "w", "bundle": "b0"},
         opened(1, 2.0, 1), sent("d0", 2.5), answered("d0", 4.0),
         {"event": "run-ended", "at": 5.0, **RUN, "success": True, "reason": "r", "seconds": 4.0},
     ]  # fmt: skip
@@ -331,7 +343,7 @@ def test_sums_are_right_where_most_of_the_log_is_older_than_what_is_read() -> No
     """Of old events only the sums are read: what a phase came to, and what a round was worth."""
     whole, board = Board(PlainPrice()), Board(PlainPrice())
     lines = [
-        {"event": "run-started", "at": 1.0, **RUN, "number": 1, "epoch": 1, "app": "w"},
+        {"event": "run-started", "at": 1.0, **RUN, "app": "w", "bundle": "b0"},
         opened(1, 2.0, 2), sent("d0", 2.5), answered("d0", 4.0), answered("d1", 4.0),
         closed(6.0, ok=2, failed=0, late=0, traffic={"commands": 3}),
         {"event": "round-measured", "at": 7.0, **RUN, "round": 1, "stage": "train", "metrics": {}},
@@ -366,6 +378,23 @@ def test_a_run_that_is_over_came_to_what_its_journal_says(board: Board) -> None:
 
     assert run is not None
     assert (90, 2, 1) == (run["ok"], run["failed"], run["late"])
+
+
+def test_what_a_device_was_asked_last_is_known_however_long_ago_that_was() -> None:
+    board = Board(exchanges=2)
+    board.write(opened(1, 2.0, 1))
+    board.write(sent("d0", 2.5))
+    board.write(answered("d0", 4.0, "reply-failed"))
+    for number in range(2, 9):
+        board.write(opened(number, 5.0, 1))
+        board.write(sent("d1", 5.0, command=f"c-{number}"))
+    asked = board.latest("d0")
+
+    assert asked is not None
+    assert ("fit", 2.5, 4.0, "failed") == (
+        asked["method"], asked["sent_at"], asked["ended_at"], asked["outcome"]
+    )  # fmt: skip
+    assert board.latest("d2") is None
 
 
 def test_only_what_changes_something_counts(board: Board) -> None:

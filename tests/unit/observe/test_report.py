@@ -21,8 +21,8 @@ def exchange(event: str, device: str, at: float, **more: Any) -> dict[str, Any]:
 
 
 EVENTS: list[dict[str, Any]] = [
-    {"event": "run-started", "at": 1.0, **RUN, "app": "w"},
-    {"event": "run-started", "at": 1.5, "run": "2-b", "app": "another"},
+    {"event": "run-started", "at": 1.0, **RUN, "app": "w", "bundle": "b0"},
+    {"event": "run-started", "at": 1.5, "run": "2-b", "app": "another", "bundle": "b0"},
     {"event": "phase-opened", "at": 2.0, **RUN, "phase": 1, "type": "train", "round": 1,
      "devices": 2, "ok": 0, "failed": 0, "late": 0},
     exchange("command-sent", "d0", 2.0, again=False),

@@ -19,7 +19,7 @@ function draw(label, data, series, options = {}) {
   chart.make = () => {
     chart.plot?.destroy();
     chart.plot = new uPlot({
-      ...size(), series: series(), axes: axes(), legend: { show: false }, cursor: { points: { size: 7 } },
+      ...size(), series: series(), axes: axes(), legend: { show: false }, cursor: { y: false, points: { show: false }, drag: { x: false } },
       scales: { x: { time: false }, ...options.scales }, hooks: options.hooks ?? {},
     }, data, element);
   };
@@ -45,8 +45,12 @@ addEventListener("resize", () => eachDrawn((c) => c.plot.setSize({ width: Math.m
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => eachDrawn((c) => c.make()));
 
 function legend(names, fill) {
-  return h("ul", { class: "legend" }, names.map((name, i) => h("li", {}, fill(i), name)));
+  return h("ul", { class: "legend" }, names.map((name, i) => h("li", {}, fill(i), h("span", {}, name))));
 }
+
+/** Say in a legend what is pointed at, and no longer once it is not. */
+const pointing = (key, names, value) => ({ setCursor: [({ cursor: { idx }, data }) =>
+  [...key.children].forEach((item, i) => { item.lastChild.textContent = idx === null ? names[i] : `${i ? "" : `round ${data[0][idx]}: `}${names[i]} ${figure(value(i, idx))}`; })] });
 
 /** Lines over rounds. `lines` are [name, [[round, value], ...]]. */
 export function curves(title, lines) {
@@ -64,8 +68,10 @@ export function curves(title, lines) {
     mark.style.background = `var(${COLOURS[i % COLOURS.length]})`;
     return mark;
   };
-  return h("figure", { class: "card" }, h("h2", {}, title), lines.length > 1 ? legend(lines.map(([name]) => name), swatch) : null,
-    rounds.length ? draw(`${title} over rounds: ${last}`, data, series) : quiet("Nothing was measured yet."));
+  const names = lines.map(([name]) => name);
+  const key = legend(names, swatch);
+  return h("figure", { class: "card" }, h("h2", {}, title), key,
+    rounds.length ? draw(`${title} over rounds: ${last}`, data, series, { hooks: pointing(key, names, (i, at) => data[i + 1][at]) }) : quiet("Nothing was measured yet."));
 }
 
 /** Bars over rounds: good, failed and late replies, one on the other. */
@@ -79,7 +85,9 @@ export function replies(rounds) {
   const label = `Replies per round: ${total("ok")} ok, ${total("failed")} failed, ${total("late")} late in all`;
   const range = (_, least, most) => [Math.min(xs[0] ?? 0, least) - 0.6, (xs.at(-1) ?? most) + 0.6];
   const scales = { x: { time: false, range }, y: { range: (_, __, most) => [0, Math.max(most ?? 1, 4) * 1.06] } };
-  return h("figure", { class: "card" }, h("h2", {}, "Replies per round"),
-    legend(["ok", "failed", "late"], (i) => h("span", { class: `swatch ${["ok-fill", "failed-fill", "late-fill"][i]}` })),
-    rounds.some(({ ok, failed, late }) => ok + failed + late) ? draw(label, data, series, { scales }) : quiet("No round yet."));
+  const names = ["ok", "failed", "late"];
+  const key = legend(names, (i) => h("span", { class: `swatch ${names[i]}-fill` }));
+  const hooks = pointing(key, names, (i, at) => rounds[at][names[i]]);
+  return h("figure", { class: "card" }, h("h2", {}, "Replies per round"), key,
+    rounds.some(({ ok, failed, late }) => ok + failed + late) ? draw(label, data, series, { scales, hooks }) : quiet("No round yet."));
 }

@@ -1,10 +1,10 @@
 // The fleet: a table that the gateway filters and cuts into pages, and a page for each device.
 import { timeline } from "./run.js";
-import { card, clock, day, h, plural, quiet, show, span, state, table } from "./words.js";
+import { bundle, card, clock, day, facts, h, link, panel, plural, quiet, show, span, state, table } from "./words.js";
 
 const ROWS = 50;
-const link = (device) => h("a", { href: `#/devices/${encodeURIComponent(device)}` }, device);
 const online = (row) => state(row.online ? "online" : "offline");
+const askedLast = (asked, now) => (asked ? [`${asked.method} `, state(asked.outcome ?? "open", asked.outcome ? undefined : asked.stage ?? "sent"), ` ${span((asked.ended_at ?? now) - asked.sent_at)}`] : "nothing yet");
 const labels = (row) => Object.entries(row.labels).map(([key, value]) => `${key}=${value}`).join(" ") || "–";
 
 /** The table. */
@@ -14,10 +14,10 @@ export function open(main, page) {
   const pager = h("div", { class: "pager" });
   const search = h("input", { type: "search", id: "search", autocomplete: "off", oninput: () => change({ search: search.value.trim() }) });
   const choose = (id, options) => h("select", { id, onchange: (event) => change({ [id]: event.target.value }) }, options.map(([value, word]) => h("option", { value }, word)));
-  show(main, h("section", { class: "card" }, h("h1", {}, "Devices"),
+  show(main, panel(h("h1", {}, "Devices"),
     h("form", { class: "filter", role: "search", onsubmit: (event) => event.preventDefault() },
       h("label", {}, "Name holds", search),
-      h("label", {}, "State", choose("state", [["", "all"], ["online", "online"], ["offline", "offline"]])),
+      h("label", {}, "State", choose("state", [["", "all"], ["online", "online"], ["offline", "offline"], ["asked", "at work"], ["failed", "failed"]])),
       h("label", {}, "Order", choose("sort", [["", "heard last first"], ["device", "by name"]]))),
     rows, pager));
   let timer;
@@ -34,8 +34,8 @@ export function open(main, page) {
     const found = await page.ask(`devices?${new URLSearchParams({ ...asked, limit: ROWS })}`);
     if (!found || mine !== latest || !main.contains(rows)) return;
     const caption = found.count ? `${plural(found.count, "device")}; ${found.offset + 1} to ${found.offset + found.devices.length}` : "No device";
-    show(rows, table(caption, [["Device"], ["State"], ["Last heard"], ["Labels", false, false], ["Model", false, false]],
-      found.devices.map((row) => [link(row.device), online(row), row.heard_at ? `${span(found.now - row.heard_at)} ago` : "never", labels(row), row.model ? h("code", {}, row.model.slice(0, 12)) : "–"])));
+    show(rows, table(caption, [["Device"], ["State"], ["Last heard"], ["Asked last"], ["Failed", false, false], ["Labels", false, false], ["Model", false, false]],
+      found.devices.map((row) => [link("devices", row.device), online(row), row.heard_at ? `${span(found.now - row.heard_at)} ago` : "never", askedLast(row.latest, found.now), row.failed_at ? clock(row.failed_at) : "–", labels(row), row.model ? h("code", {}, row.model.slice(0, 12)) : "–"])));
     const turn = (id, word, offset, isThere) => h("button", { id, type: "button", disabled: !isThere, onclick: () => { asked.offset = offset; refresh(); } }, word);
     show(pager, turn("before", "Earlier", Math.max(found.offset - ROWS, 0), found.offset > 0), turn("after", "Later", found.offset + ROWS, found.offset + ROWS < found.count));
   }
@@ -54,24 +54,25 @@ export function openOne(main, page, device) {
   async function refresh() {
     const found = await page.ask(`devices/${encodeURIComponent(device)}`);
     if (!main.contains(body)) return;
-    if (!found) return show(body, h("section", { class: "card" }, h("h1", {}, device), h("p", {}, "No such device was ever heard here.")));
-    const facts = [["Last heard", found.heard_at ? `${clock(found.heard_at)}, ${span(found.now - found.heard_at)} ago` : "never"], ["Says that it lives every", span(found.interval_s)],
-      ["Was away", found.absences.length ? found.absences.map(([from, to]) => `${clock(from)} for ${span(to - from)}`).join("; ") : "not since this gateway began"],
-      ["Labels", labels(found)], ["Agent", found.agent ?? "–"], ["Published model", found.model ?? "none"], ["Last app", page.summary?.runs[found.history[0]?.run]?.app || "–"]];
+    if (!found) return show(body, panel(h("h1", {}, device), h("p", {}, "No such device was heard here.")));
+    const app = page.summary?.runs[found.history[0]?.run];
+    const known = [["Last heard", found.heard_at ? `${clock(found.heard_at)}, ${span(found.now - found.heard_at)} ago` : "never"], ["Heartbeat every", span(found.interval_s)],
+      ["Was away", found.absences.length ? found.absences.map(([from, to]) => `${clock(from)} for ${span(to - from)}`).join("; ") : "not lately"],
+      ["Labels", labels(found)], ["Agent", found.agent ?? "–"], ["Published model", found.model ?? "none"], ["Last app", app ? `${app.app} ${bundle(app)}` : "–"]];
     const error = found.error ? [quiet(`${day(found.error.at)}, run ${found.error.run}`), h("pre", { tabindex: "0" }, found.error.reason)] : quiet("None that is known.");
     show(body,
-      h("section", { class: "card" }, h("div", { class: "top" }, h("h1", {}, found.device), online(found)), h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))))),
+      panel(h("div", { class: "top" }, h("h1", {}, found.device), online(found)), facts("facts", known)),
       card("Last error", error));
     show(below, card("What it did lately", history(found)));
   }
 
   function history(found) {
     const columns = [["When"], ["Run", false, false], ["Asked for"], ["Outcome"], ["Took", true], ["Of it work", true], ["Sent", true, false]];
-    const rows = found.history.map((row) => [clock(row.sent_at), h("a", { href: `#/runs/${encodeURIComponent(row.run)}` }, row.run), row.method, row.outcome ? state(row.outcome) : state("open", "open"),
+    const rows = found.history.map((row) => [clock(row.sent_at), link("runs", row.run), row.method, row.outcome ? state(row.outcome) : state("open", "open"),
       span((row.ended_at ?? found.now) - row.sent_at), row.worked_s === null ? "–" : span(row.worked_s), plural(row.sendings, "time")]);
     const latest = found.history[0];
     const drawn = latest ? timeline({ opened_at: latest.sent_at, closed_at: latest.ended_at }, { exchanges: [latest], now: found.now, count: 1, why: "" }) : [];
-    return rows.length ? [quiet("The latest:"), drawn, table(`The latest ${rows.length}`, columns, rows)] : quiet("It was not asked for anything that is still known here.");
+    return rows.length ? [quiet("The latest:"), drawn, table(`The latest ${rows.length}`, columns, rows)] : quiet("Nothing that is still known here.");
   }
 
   refresh();

@@ -1,6 +1,6 @@
 // A run while it is under way: the latest, or one that is chosen.
 import { answers, called, charts, costs, heading, six, timeline, unfit } from "./run.js";
-import { card, clock, figure, h, plural, quiet, show, span } from "./words.js";
+import { card, clock, figure, h, panel, plural, quiet, show, span } from "./words.js";
 
 const LANES = 40;
 const POINTS = 2000;
@@ -13,7 +13,7 @@ export function why(run, now) {
   if (phase === undefined) return "It is under way, beside a run that began later.";
   if (!phase) return "Between two phases: the app itself is at work.";
   const answered = phase.ok + phase.failed;
-  const said = [`${called(phase)}, open for ${span(now - phase.opened_at)}: ${figure(answered)} of ${plural(phase.devices, "device")} answered.`];
+  const said = [`Now ${called(phase)}: ${figure(answered)} of ${plural(phase.devices, "device")} answered in ${span(now - phase.opened_at)}.`];
   if (phase.waiting_for.length) said.push(`Waits for ${waited(phase, now)}.`);
   return [...said, `${ending(phase, now)}.`].join(" ");
 }
@@ -69,7 +69,7 @@ export function open(main, page, chosen) {
   const select = h("select", { id: "phase", onchange: () => follow() });
   const body = h("div", {});
   const why_ = h("p", { class: "why" }); // it changes each second: what is new is told by the news below
-  parts.lanes.append(h("section", { class: "card" }, h("div", { class: "top" }, h("h2", {}, "Who did what, and when"), h("label", { class: "inline" }, "Phase", select)), body));
+  parts.lanes.append(panel(h("div", { class: "top" }, h("h2", {}, "Who did what, and when"), h("label", { class: "inline" }, "Phase", select)), body));
   parts.charts.className = "two";
   parts.news.setAttribute("aria-live", "polite");
   show(main, parts.head, parts.numbers, parts.charts, h("div", { class: "two" }, parts.answers, parts.news), parts.lanes, parts.unfit, parts.costs);
@@ -125,7 +125,7 @@ export function open(main, page, chosen) {
     paint.news(summary.news);
     if (!head) {
       const text = chosen ? "This gateway does not know such a run." : "No run yet. Start one: windflower run, in a Flower app's folder.";
-      return show(parts.head, h("section", { class: "card" }, h("h1", {}, "windflower"), h("p", { class: "why" }, text)));
+      return show(parts.head, panel(h("h1", {}, "windflower"), h("p", { class: "why" }, text)));
     }
     const phase = head.phase ?? null;
     paint.head({ ...summary.runs[head.run] }, phase && { ok: phase.ok, failed: phase.failed, late: phase.late, devices: phase.devices, offline: phase.offline });

@@ -36,8 +36,7 @@ function route() {
   view?.close();
   const [pattern, name, open] = ROUTES.find(([one]) => one.test(location.hash));
   for (const a of document.querySelectorAll("nav a")) {
-    if (a.dataset.view === name) a.setAttribute("aria-current", "page");
-    else a.removeAttribute("aria-current");
+    a.ariaCurrent = a.dataset.view === name ? "page" : null;
   }
   const [, chosen] = location.hash.match(pattern) ?? [];
   view = open(main, page, chosen && decoded(chosen));

@@ -1,6 +1,6 @@
 // What there is to see of one run. Pure: data in, elements out; the page and the report use it.
 import { curves, replies } from "./charts.js";
-import { bytes, card, clock, day, dollars, figure, h, plural, quiet, span, state, table } from "./words.js";
+import { bundle, bytes, card, clock, day, dollars, facts, figure, h, link, plural, quiet, span, state, table } from "./words.js";
 
 /** The metrics of a stage over rounds: {name: [[round, value], ...]}. */
 function series(run, stage) {
@@ -42,7 +42,7 @@ export function six(run, now) {
     ["Failed or late", `${figure(run.failed)} + ${figure(run.late)}`],
     ["Run time", span((run.ended_at ?? now) - run.started_at)],
   ];
-  return h("dl", { class: "six" }, numbers.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  return facts("six", numbers);
 }
 
 /** Accuracy and loss, or whatever else was measured. */
@@ -84,8 +84,8 @@ function lane(exchange, start, end) {
   const again = exchange.sendings > 1 ? `, sent ${exchange.sendings} times` : "";
   const outcome = exchange.outcome ?? (exchange.stage === "answered" ? "answered" : exchange.stage ? "working" : "open");
   return h("div", { class: "lane", title: exchange.reason?.split("\n")[0] },
-    document.getElementById("report") ? h("span", {}, exchange.device) : h("a", { href: `#/devices/${encodeURIComponent(exchange.device)}` }, exchange.device), track,
-    h("span", {}, state(outcome === "open" ? "offline" : outcome, exchange.outcome ? undefined : exchange.stage ?? "sent"), h("span", { class: "quiet number" }, ` ${span(took)}${again}`)));
+    document.getElementById("report") ? h("span", {}, exchange.device) : link("devices", exchange.device), track,
+    h("span", {}, state(outcome === "open" ? "offline" : outcome, exchange.outcome ? undefined : exchange.stage ?? "sent"), h("span", { class: "quiet n" }, ` ${span(took)}${again}`)));
 }
 
 /** Who did what in a phase, and when. `told` is what the gateway says of it. */
@@ -117,16 +117,17 @@ export const price = (phases) => (phases.some((p) => p.dollars !== null) ? least
 /** What each round took: messages, requests, bytes, work in vain, dollars. */
 export function costs(run) {
   const priced = run.phases.filter((phase) => phase.traffic);
-  const columns = [["Phase"], ["Open for", true, false], ["Messages", true], ["Requests", true, false], ["Bytes", true, false], ["Device work", true, false], ["In vain", true], ["On AWS", true]];
+  const rounds = [...new Set(priced.map((phase) => phase.round))].reverse().slice(0, 12);
+  const columns = [["Round"], ["Open for", true, false], ["Messages", true], ["Requests", true, false], ["Bytes", true, false], ["Device work", true, false], ["In vain", true], ["On AWS", true]];
   const cells = (name, phases) => {
     const [worked, wasted] = [total(phases, (p) => p.worked_s), total(phases, (p) => p.wasted_s)];
     return [name, span(total(phases, (p) => p.closed_at - p.opened_at)), least(phases) + figure(passed(phases, "commands", "controls", "replies", "heartbeats")),
       least(phases) + figure(passed(phases, "downloads", "uploads")), size(phases), span(worked), share(wasted, worked), price(phases)];
   };
-  const shown = priced.slice(-12).reverse().map((phase) => cells(called(phase), [phase]));
+  const shown = rounds.map((round) => cells(round || "before", priced.filter((phase) => phase.round === round)));
   return card("What it costs",
-    priced.length ? table(`Of ${plural(priced.length, "phase")} that ${priced.length === 1 ? "is" : "are"} over, the latest ${shown.length}`, columns, [cells("all", priced), ...shown]) : quiet("No phase is over yet."),
-    quiet(`Everything that passed while a phase was open, heartbeats too. Requests and their bytes are uploads and downloads of what is too large for a message. Dollars: ${run.prices}, for what would have been metered there.${least(priced) && " ≥: the run or its gateway was killed meanwhile; what passed until it was back is not counted."}`));
+    priced.length ? table(`All ${plural(priced.length, "phase")}, and the latest ${plural(rounds.length, "round")}`, columns, [cells("all", priced), ...shown]) : quiet("No phase is over yet."),
+    quiet(`Everything that passed while a phase was open, heartbeats too. Requests are uploads and downloads of what is too large for a message. Dollars: ${run.prices}, as if metered there.${least(priced) && " ≥: the run or its gateway was killed meanwhile; what passed until it was back is not counted."}`));
 }
 
 /** Who was asked nothing because it cannot run the app. */
@@ -140,5 +141,5 @@ export const called = ({ round, type }) => (round ? `round ${round}, ${type}` : 
 
 /** What a run is, in a line. */
 export function heading(run, rounds = run.round) {
-  return h("div", { class: "top" }, h("h1", {}, run.app || "a run"), state(run.state), h("span", { class: "quiet" }, `run ${run.run} · round ${rounds} · since ${day(run.started_at)}`));
+  return h("div", { class: "top" }, h("h1", {}, run.app || "a run"), state(run.state), h("span", { class: "quiet" }, `${bundle(run)} · run ${run.run} · round ${rounds} · since ${day(run.started_at)}`));
 }

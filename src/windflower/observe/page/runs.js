@@ -1,7 +1,7 @@
 // All runs that this gateway knows, and some of them side by side.
 import { curves } from "./charts.js";
 import { accuracies, latest, losses, others, price, rounds, size, total } from "./run.js";
-import { card, day, figure, h, quiet, show, span, state, table } from "./words.js";
+import { card, day, figure, h, link, panel, quiet, show, span, state, table } from "./words.js";
 
 const MOST = 4;
 
@@ -9,7 +9,7 @@ export function open(main, page) {
   const chosen = new Set();
   const list = h("div", {});
   const beside = h("div", { class: "stack" });
-  show(main, h("section", { class: "card" }, h("h1", {}, "Runs"), quiet(`Choose two to ${MOST} to see them side by side.`), list), beside);
+  show(main, panel(h("h1", {}, "Runs"), quiet(`Choose two to ${MOST} to see them side by side.`), list), beside);
   let before = "";
   let isOpen = false; // whether a run is under way in what is shown
   const every = setInterval(() => isOpen && compare(), 2000);
@@ -22,7 +22,7 @@ export function open(main, page) {
     const columns = [["Compare"], ["Run"], ["App"], ["State"], ["Began", false, false], ["Rounds", true], ["Ok", true, false], ["Failed", true, false], ["Late", true, false]];
     show(list, rows.length ? table(`${rows.length} runs, the latest first`, columns, rows.map((row) => [
       h("input", { type: "checkbox", id: `compare-${row.run}`, "aria-label": `Compare run ${row.run}`, checked: chosen.has(row.run), onchange: (event) => choose(row.run, event.target) }),
-      h("a", { href: `#/runs/${encodeURIComponent(row.run)}` }, row.run), row.app || "–", state(row.state), day(row.started_at), row.round, row.ok, row.failed, row.late])) : quiet("No run yet."));
+      link("runs", row.run), row.app || "–", state(row.state), day(row.started_at), row.round, row.ok, row.failed, row.late])) : quiet("No run yet."));
   }
 
   function choose(run, box) {

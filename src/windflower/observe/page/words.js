@@ -14,7 +14,18 @@ export function h(name, attributes = {}, ...children) {
 
 export const quiet = (...text) => h("p", { class: "quiet" }, text);
 
-export const card = (title, ...content) => h("section", { class: "card" }, h("h2", {}, title), content);
+export const panel = (...content) => h("section", { class: "card" }, content);
+
+export const card = (title, ...content) => panel(h("h2", {}, title), content);
+
+/** Names and what they stand for. */
+export const facts = (kind, pairs) => h("dl", { class: kind }, pairs.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+
+/** Leads to a device's or a run's own view. */
+export const link = (kind, name) => h("a", { href: `#/${kind}/${encodeURIComponent(name)}` }, name);
+
+/** What devices get of an app, as `windflower bundle` names it. */
+export const bundle = (run) => `bundle ${run.bundle.slice(0, 12)}`;
 
 /** A point in time, as the watcher's clock shows it. */
 export const clock = (at) => (at ? new Date(at * 1000).toLocaleTimeString([], { hour12: false }) : "–");
