@@ -6,7 +6,7 @@ python tools/settings_page.py > docs/settings.md
 import sys
 from typing import Any
 
-from windflower.settings import Settings
+from windflower.settings import Settings, is_set_by_hand
 
 HEAD = """\
 # Settings
@@ -38,8 +38,7 @@ def page() -> str:
     for name, field in Settings.model_fields.items():
         meaning = " ".join((field.description or "").split())
         row = f"| `{name}` | {_default(name, field.get_default())} | {meaning} |\n"
-        is_by_hand = name != "private" and not name.startswith("aws_")
-        (by_hand if is_by_hand else others).append(row)
+        (by_hand if is_set_by_hand(name) else others).append(row)
     return "".join((HEAD, TABLE, *by_hand, OTHERS, TABLE, *others))
 
 

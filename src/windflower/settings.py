@@ -162,6 +162,11 @@ class Settings(BaseSettings):
         return given
 
 
+def is_set_by_hand(key: str) -> bool:
+    """Return whether people set this; the others are said by a stack, or by `windflower run`."""
+    return key != "private" and not key.startswith("aws_")
+
+
 def own_broker_port(broker: str | None) -> int | None:
     """Return where the broker that we start listens, 0 for a free port; None: it is not ours.
 

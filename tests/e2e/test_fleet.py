@@ -350,7 +350,9 @@ def test_a_run_that_was_left_open_is_ended_by_hand(
     held_run.end()
     (suspended,) = until(lambda: events(tmp_path / "state", "run-suspended"), "the gateway to say")
     for code in (0, 78):
-        ended = programs.windflower("end", suspended["run"], "--state", state, name=f"end-{code}")
+        ended = programs.windflower(
+            *("runs", "stop", suspended["run"], "--state", state), name=f"stop-{code}"
+        )
         assert code == ended.wait(), ended.err
 
     assert [(False, "a person ended it")] == how_it_ended(tmp_path / "state")

@@ -46,7 +46,10 @@ def deploy(
         Path | None, typer.Option(help="Wheels of it all, for cores without PyPI.")
     ] = None,
 ) -> None:
-    """Make the stack, or change it; what is not given stays as it was."""
+    """Make the stack, or change it.
+
+    What is not given stays as it was.
+    """
     given = dict(_pair(text) for text in parameter or [])
     if (requirements or wheels) and not greengrass:
         raise ConfigError("--requirements and --wheels go with --greengrass", key="greengrass")
@@ -127,7 +130,10 @@ def destroy(
         bool, typer.Option(help="Also what is ours in a bucket of your own.")
     ] = False,
 ) -> None:
-    """Remove the fleet: what runs, things, certificates, objects, images, the stack."""
+    """Remove the fleet from the account.
+
+    That is: what runs, things, certificates, objects, images, and the stack.
+    """
     _run(
         lambda fleet: fleet.destroy(_tell, is_rehearsal=dry_run, takes_objects=objects),
         key,

@@ -7,11 +7,20 @@ from typing import Any
 
 from windflower.adapters.local.broker_address import BrokerAddress
 from windflower.observe.sinks import without_user
-from windflower.settings import Settings, load_settings, origins, own_broker_port
+from windflower.settings import (
+    Settings,
+    is_set_by_hand,
+    load_settings,
+    origins,
+    own_broker_port,
+)
 
 
 def show_settings(state: Path | None, *, has_origin: bool, is_json: bool) -> None:
-    """Print each setting, and where it came from; a broker's password is left out."""
+    """Print each setting, and where it came from; a broker's password is left out.
+
+    For people, what nobody sets by hand is shown where something did set it.
+    """
     settings, sources = load_settings(state=state), origins(state=state)
     values = {key: _shown(settings, key) for key in Settings.model_fields}
     if is_json:
@@ -21,6 +30,8 @@ def show_settings(state: Path | None, *, has_origin: bool, is_json: bool) -> Non
         sys.stdout.write(json.dumps(answer) + "\n")
         return
     for key, value in values.items():
+        if not is_set_by_hand(key) and sources[key] == "default":
+            continue
         line = f"{key:<20} {'-' if value is None or value == '' else value}"
         sys.stdout.write((f"{line:<56}  {sources[key]}" if has_origin else line).rstrip() + "\n")
 

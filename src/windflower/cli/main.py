@@ -100,7 +100,7 @@ def _root(
 
 @app.command("agent", context_settings={"ignore_unknown_options": True}, add_help_option=False)
 def _agent() -> None:
-    """Serve one device, or a crew of simulated ones (windflower agent --help)."""
+    """Serve one device, or a crew of simulated ones."""
 
 
 @app.command()
@@ -118,7 +118,10 @@ def demo(
     state: StateOption = None,
     output: FormatOption = Format.DEFAULT,
 ) -> None:
-    """Watch ten people's watches learn together over a real MQTT broker on this machine."""
+    """Watch ten people's watches learn together, on this machine.
+
+    Between them and the gateway is a real MQTT broker.
+    """
     from windflower.cli.demo import show_demo  # noqa: PLC0415
 
     folder = _settings(state=state).state
@@ -217,7 +220,10 @@ def run_app(
     state: StateOption = None,
     output: FormatOption = Format.DEFAULT,
 ) -> None:
-    """Run a Flower app on the fleet, through the running gateway or one for this run."""
+    """Run a Flower app on the fleet.
+
+    It goes through the gateway that runs, or through one for this run.
+    """
     from windflower.cli.run import check_resume, given_policy, show_run  # noqa: PLC0415
     from windflower.pipeline.job import JobRequest  # noqa: PLC0415
 
@@ -302,7 +308,10 @@ def show_config(
 def publish_model(
     run: RunArgument, state: StateOption = None, output: FormatOption = Format.DEFAULT
 ) -> None:
-    """Give a run's model to the fleet; a device that sleeps is sent it when it wakes."""
+    """Give a run's model to the fleet.
+
+    A device that sleeps is sent it when it wakes.
+    """
     from windflower.cli.models import publish  # noqa: PLC0415
 
     _finish(publish(_state(state), run, is_json=output is Format.JSON), output)
@@ -316,7 +325,10 @@ def roll_back_model(
     state: StateOption = None,
     output: FormatOption = Format.DEFAULT,
 ) -> None:
-    """Give an earlier model to the fleet again: the one before, or the one that is named."""
+    """Give an earlier model to the fleet again.
+
+    It is the one before, or the one that is named.
+    """
     from windflower.cli.models import rollback  # noqa: PLC0415
 
     _finish(rollback(_state(state), to, is_json=output is Format.JSON), output)
@@ -349,7 +361,10 @@ def show_device(
     state: StateOption = None,
     output: FormatOption = Format.DEFAULT,
 ) -> None:
-    """Show one device: presence, labels, model, how it has answered, and its last failures."""
+    """Show one device: presence, labels, model, answers.
+
+    Its last failure is shown in full.
+    """
     from windflower.cli.devices import show_device  # noqa: PLC0415
 
     show_device(_state(state), device, is_json=output is Format.JSON)
@@ -359,7 +374,7 @@ def show_device(
 def list_runs(
     context: typer.Context, state: StateOption = None, output: FormatOption = Format.DEFAULT
 ) -> None:
-    """List runs, the latest first; no gateway is needed."""
+    """List runs, the latest first."""
     if context.invoked_subcommand is None:
         list_all_runs(state, output)
 
@@ -390,7 +405,10 @@ def logs(
 def show_run(
     run: RunArgument, state: StateOption = None, output: FormatOption = Format.DEFAULT
 ) -> None:
-    """Show what a run asked, who answered, and what it came to; no gateway is needed."""
+    """Show what a run asked, who answered, what it came to.
+
+    No gateway is needed.
+    """
     from windflower.cli import runs  # noqa: PLC0415
 
     _finish(runs.show_run(_state(state), run, is_json=output is Format.JSON), output)
@@ -405,16 +423,23 @@ def report(
     state: StateOption = None,
     output: FormatOption = Format.DEFAULT,
 ) -> None:
-    """Write what a run came to as one HTML file and one CSV; no gateway is needed."""
+    """Write what a run came to as one HTML file and one CSV.
+
+    No gateway is needed.
+    """
     from windflower.cli.runs import write_report  # noqa: PLC0415
 
     _finish(write_report(_state(state), run, out, is_json=output is Format.JSON), output)
 
 
 @runs_app.command("stop")
-@app.command()
-def end(run: RunArgument, state: StateOption = None, output: FormatOption = Format.DEFAULT) -> None:
-    """End an open run for good: it cannot be resumed, and its devices forget it."""
+def stop_run(
+    run: RunArgument, state: StateOption = None, output: FormatOption = Format.DEFAULT
+) -> None:
+    """End an open run for good.
+
+    It cannot be resumed, and its devices forget it.
+    """
     from windflower.cli.runs import end_run  # noqa: PLC0415
 
     _finish(end_run(_state(state), run, is_json=output is Format.JSON), output)
@@ -425,7 +450,10 @@ def bundle(
     folder: Annotated[Path, typer.Argument(metavar="APP_DIR", help="A Flower app's folder.")],
     output: FormatOption = Format.DEFAULT,
 ) -> None:
-    """Show what of an app goes to devices, and the digest that a device's owner allows it by."""
+    """Show what of an app goes to devices, and its digest.
+
+    A device's owner can allow an app by it: windflower agent --allow-app DIGEST.
+    """
     from windflower.cli.bundle import describe, shown  # noqa: PLC0415
 
     described = describe(folder)
@@ -436,7 +464,10 @@ def bundle(
 def verify(
     run: RunArgument, state: StateOption = None, output: FormatOption = Format.DEFAULT
 ) -> None:
-    """Recompute a finished run's arrays from its journal and compare; no gateway is needed."""
+    """Execute a finished run once more, and compare the bits.
+
+    It is told what its journal holds. No gateway is needed.
+    """
     from windflower.cli.runs import show_verdict  # noqa: PLC0415
 
     _finish(show_verdict(_state(state), run, is_json=output is Format.JSON), output)
