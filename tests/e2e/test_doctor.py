@@ -185,3 +185,24 @@ def test_a_gateway_that_runs_is_asked(programs: Programs, tmp_path: Path) -> Non
     assert "watch-9 is windflower 0.0.9, Python 3." in found["agents"]["says"]
     assert "ok" == found["blobs"]["level"]
     assert f"{port} is our gateway's, which runs" == found["blobs port"]["says"]
+
+
+@needs_mosquitto
+def test_a_gateway_says_how_it_gets_on_with_its_broker(programs: Programs, tmp_path: Path) -> None:
+    """It was told by a flag where that is, which the settings do not know."""
+    state = tmp_path / "state"
+    broker, address = programs.mosquitto()
+    served = programs.windflower("serve", "--state", str(state), "--broker", address, name="serve")
+    until(lambda: "The gateway serves." in served.out, "the gateway")
+    code, found = examine(programs, state)
+
+    assert (0, "ok") == (code, found["broker"]["level"])
+    assert f"{address} (external), to which" in found["broker"]["says"]
+    assert "page    http://127.0.0.1:" in served.out
+
+    broker.kill()
+    until(lambda: "the broker is lost" in served.err, "the gateway to notice")
+    code, found = examine(programs, state)
+
+    assert (1, "problem") == (code, found["broker"]["level"])
+    assert f"{address} (external) is lost since" in found["broker"]["says"]

@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from contextlib import AsyncExitStack
+from typing import Any
 
 from windflower.cli.patience import patience
 from windflower.cli.run import say
@@ -22,17 +23,25 @@ async def _tell(gateway: RunningGateway, *, is_json: bool) -> None:
                 say(line)
 
 
+def _introduced(card: dict[str, Any]) -> str:
+    """Return what a person needs to know of a gateway that serves."""
+    return (
+        "The gateway serves. Ctrl-C ends it.\n"
+        f"  broker  {card['broker']} ({card['broker-name']})\n"
+        f"  blobs   {card['blobs']}\n"
+        f"  page    {card['page']}\n"
+        f"  key     {card['key']}, which agents are given as --gateway-key\n"
+    )
+
+
 async def serve_gateway(settings: Settings, *, is_json: bool) -> None:
     """Serve until cancelled; says on one line that it serves, or why it does not."""
     try:
         async with AsyncExitStack() as stack:
             with patience("starting: the broker, the journal"):
                 gateway = await stack.enter_async_context(open_gateway(settings))
-            if is_json:
-                sys.stdout.write(StateFolder(settings.state).card.read_text())
-            else:
-                broker = f"{gateway.broker} ({gateway.broker_name})"
-                sys.stdout.write(f"The gateway serves. Broker: {broker}. Ctrl-C ends it.\n")
+            state = StateFolder(settings.state)
+            sys.stdout.write(state.card.read_text() if is_json else _introduced(state.gateway()))
             sys.stdout.flush()
             telling = asyncio.create_task(_tell(gateway, is_json=is_json))
             await serve_until(gateway, asyncio.Event())

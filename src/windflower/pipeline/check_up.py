@@ -21,6 +21,7 @@ from windflower.adapters.local.broker_check import check_broker
 from windflower.adapters.local.event_file import latest_events
 from windflower.adapters.local.port_holder import holder_of
 from windflower.adapters.local.tcp_ports import bound
+from windflower.core.events import BrokerConnected, BrokerLost
 from windflower.core.finding import Finding
 from windflower.core.retention import RESERVE_BYTES
 from windflower.errors import ConfigError
@@ -31,6 +32,7 @@ SKEW_S: Final = 30.0
 """A clock that is so far off is said. A device's is never used, but TLS and logs need it."""
 
 _LOOPBACK: Final = ("127.", "localhost", "::1")
+_LINK: Final = (BrokerConnected.kind(), BrokerLost.kind())
 _NAMED: Final = 3
 _PATIENCE_S: Final = 5.0
 
@@ -53,13 +55,13 @@ async def check_up(settings: Settings, running: Running | None) -> AsyncIterator
     yield _versions(running)
     if ignored := ignored_variables():
         yield _ignored(ignored)
-    yield await _broker(settings)
+    yield await _broker(settings, running)
     yield _state(settings)
     yield _clock(settings.state)
     for finding in _ports(settings, running):
         yield finding
     if running is not None:
-        yield await _blobs(str(running.card["blobs"]), settings.broker)
+        yield await _blobs(str(running.card["blobs"]), str(running.card["broker"]))
         yield _agents(running.devices)
         yield _device_clocks(running.devices)
 
@@ -86,9 +88,9 @@ def _ignored(ignored: Mapping[str, str | None]) -> Finding:
     return Finding("environment", is_well=True, says=says, fix=fix)
 
 
-async def _broker(settings: Settings) -> Finding:
+async def _broker(settings: Settings, running: Running | None) -> Finding:
     if settings.broker is None or own_broker_port(settings.broker) is not None:
-        return _own_broker()
+        return _own_broker() if running is None else _gateways_broker(running, settings.state)
     try:
         address = BrokerAddress.parse(
             settings.broker,
@@ -99,6 +101,19 @@ async def _broker(settings: Settings) -> Finding:
     except ConfigError as error:
         return Finding("broker", is_well=False, says=str(error), fix="correct the setting broker")
     return await check_broker(address)
+
+
+def _gateways_broker(running: Running, state: Path) -> Finding:
+    """See how the gateway that runs gets on with its broker, which it was told by a flag."""
+    broker = f"{running.card['broker']} ({running.card['broker-name']})"
+    told = (e for e in reversed(latest_events(state / "events.jsonl")) if e["event"] in _LINK)
+    last = next(told, None)
+    if last is None or last["event"] != BrokerLost.kind():
+        return Finding("broker", is_well=True, says=f"{broker}, to which the gateway is connected")
+    since = time.strftime("%H:%M:%S", time.localtime(last["at"]))
+    says = f"{broker} is lost since {since}: {last['reason']}"
+    fix = "see whether it runs, and what is between; the gateway goes on trying"
+    return Finding("broker", is_well=False, says=says, fix=fix)
 
 
 def _own_broker() -> Finding:
@@ -169,7 +184,7 @@ def _port(setting: str, host: str, port: int, *, is_own: bool) -> Finding:
     return Finding(subject, is_well=True, says=f"{port} is free")
 
 
-async def _blobs(url: str, broker: str | None) -> Finding:
+async def _blobs(url: str, broker: str) -> Finding:
     try:
         async with httpx.AsyncClient(timeout=_PATIENCE_S) as web:
             await web.get(url)  # whatever it answers
@@ -178,7 +193,7 @@ async def _blobs(url: str, broker: str | None) -> Finding:
         says = f"nobody answers at {url}: {error or type(error).__name__}"
         return Finding("blobs", is_well=False, says=says, fix=fix)
     host = urlsplit(url).hostname or ""
-    is_far = broker is not None and not _is_loopback(urlsplit(broker).hostname or "")
+    is_far = not _is_loopback(urlsplit(broker).hostname or "")
     if is_far and _is_loopback(host):
         fix = "set blobs to an address of this machine that devices reach"
         says = f"{url} can be reached from this machine only"
