@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from windflower import errors
 from windflower.adapters.local.event_file import EventStream
+from windflower.core.events import RunEnded
 from windflower.errors import ConfigError, RunDiverged, RunFailed, RunSuspended
 from windflower.flower.app_folder import make_policy
 from windflower.observe.sentences import sentence
@@ -25,7 +26,10 @@ async def show_run(
 
     def show(line: dict[str, Any]) -> None:
         silence.take(line)
-        (write if has_events else say)(line)
+        if has_events:
+            write(line)
+        elif line["event"] != RunEnded.kind():  # the last line says more of it
+            say(line)
 
     reminding = None if has_events else asyncio.create_task(_remind(silence))
     try:

@@ -46,9 +46,10 @@ class BrokerStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerConnected(Event):
-    """The gateway's link to the broker is up."""
+    """The gateway's link to the broker is up; `again` where it was lost before."""
 
     broker: str
+    again: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -279,12 +279,14 @@ class Fleet:
                 self._is_pending.set()
 
     async def _follow_link(self) -> None:
+        was_lost = False
         while True:
             change = await self._ports.commands.next_change()
             if change.is_up:
-                self._feed.report(BrokerConnected(broker=self._broker))
+                self._feed.report(BrokerConnected(broker=self._broker, again=was_lost))
                 self._apply(self._exchanges.connected(self._ports.clock.now()))
             else:
+                was_lost = True
                 self._exchanges.disconnected()
                 self._feed.report(BrokerLost(broker=self._broker, reason=change.reason))
             self._is_due.set()  # when there is something to judge has changed

@@ -30,6 +30,25 @@ def test_a_failure_is_one_line_and_below_it_where() -> None:
     assert "d1 failed: ValueError: no" == sentence({**failed, "reason": trace}).splitlines()[0]
 
 
+def test_what_was_lost_and_is_back_is_said() -> None:
+    connected = {"event": "broker-connected", "broker": "mqtt://b"}
+
+    assert ["", "the broker is back"] == [
+        sentence({**connected, "again": again}) for again in (False, True)
+    ]
+
+
+def test_the_end_of_a_run_is_said_with_its_reason() -> None:
+    ended = {"event": "run-ended", "run": "1-a", "seconds": 4.04}
+
+    assert "run 1-a is done after 4.0 s: the ServerApp ended" == sentence(
+        {**ended, "success": True, "reason": "the ServerApp ended"}
+    )
+    assert "run 1-a failed after 4.0 s: ValueError: no" == sentence(
+        {**ended, "success": False, "reason": "ValueError: no"}
+    )
+
+
 def test_a_metric_that_is_no_number_is_said_and_shown() -> None:
     reply = {"event": "reply-accepted", "device": "d1", "not_finite": ["loss", "norm"]}
     measured = {"event": "round-measured", "round": 1, "stage": "train", "metrics": {"loss": None}}

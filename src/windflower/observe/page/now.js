@@ -44,8 +44,8 @@ function bar(phase) {
   return element;
 }
 
-const BAD = new Set(["device-lost", "reply-failed", "broker-lost", "gateway-lost", "run-suspended", "hook-failed"]);
-const WORRY = new Set(["reply-missing", "reply-late", "device-unfit", "updates-dropped", "message-refused", "run-process-lost"]);
+const BAD = new Set(["device-lost", "reply-failed", "broker-lost", "run-suspended", "hook-failed", "sink-failed"]);
+const WORRY = new Set(["reply-missing", "reply-late", "device-unfit", "updates-dropped"]);
 
 function news(items) {
   const kind = ({ event }) => (BAD.has(event) ? "bad" : WORRY.has(event) ? "worry" : undefined);
