@@ -8,6 +8,7 @@ from one_process import DEVICES, Config, fleet, holding
 
 from windflower.core.policy import RoundPolicy
 from windflower.errors import NotEnoughReplies, RunFailed
+from windflower.observe.sentences import sentence
 
 
 async def replies_of(
@@ -84,3 +85,17 @@ async def test_a_phase_in_which_all_fail_ends_the_run_with_what_the_first_says(
             RunFailed, match=r"(?s)0 of 5 devices answered well, at least 2 must.*told"
         ):
             await disturbed.execute(run)
+
+
+async def test_a_phase_says_on_which_terms_it_is_open(tmp_path: Path) -> None:
+    policy = RoundPolicy(over_select=0.5, quorum=2, min_replies=1, deadline_s=9.0)
+    app: Config = {"num-server-rounds": 1}
+    async with fleet(tmp_path, "strategies", app, policy=policy) as disturbed:
+        run = await disturbed.begin()
+        assert await disturbed.execute(run) is not None
+        training, evaluation = disturbed.events.of("phase-opened")
+
+    terms = ("devices", "spares", "quorum", "minimum", "timeout_s")
+    assert [3, 1, 2, 1, 9.0] == [training[name] for name in terms]
+    assert "train: asked 3 devices, 1 of them to spare" == sentence(training)
+    assert (0, "evaluate: asked 5 devices") == (evaluation["spares"], sentence(evaluation))

@@ -213,6 +213,8 @@ class PhaseOpened(Event):
         round: how many phases trained until now, this one included.
         devices: how many were asked.
         timeout_s: for how long they are waited for at most.
+        spares: how many of them beside those that the app chose.
+        minimum: with fewer good replies at its end the run is suspended.
         quorum: after so many good replies the rest is not waited for; None waits for all.
         waits_for_offline: whether a device that is lost is waited for.
         ok, failed, late: how many had been settled already, when the run or its gateway died.
@@ -224,6 +226,8 @@ class PhaseOpened(Event):
     round: int
     devices: int
     timeout_s: float | None
+    spares: int = 0
+    minimum: int = 0
     quorum: int | None = None
     waits_for_offline: bool = True
     ok: int = 0

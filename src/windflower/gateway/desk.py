@@ -359,7 +359,7 @@ class Desk:
             terms = record.policy.terms(asked, now=self._clock.now(), patience_s=patience_s)
             await self._make_room(run, commands)
             opened = PhaseRecord(run, phase, _ids(commands), number)
-            await self._phases.run(opened, commands, terms, round_=execution.rounds)
+            await self._phases.run(opened, commands, terms, round_=execution.rounds, spares=spares)
         return await self._in_order(_ids(commands))
 
     async def _make_room(self, run: str, commands: Sequence[Command]) -> None:

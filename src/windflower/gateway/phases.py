@@ -36,7 +36,13 @@ class Phases:
         self._budget = budget
 
     async def run(
-        self, phase: PhaseRecord, commands: Sequence[Command], terms: Terms, *, round_: int
+        self,
+        phase: PhaseRecord,
+        commands: Sequence[Command],
+        terms: Terms,
+        *,
+        round_: int,
+        spares: int,
     ) -> None:
         """Ask devices, wait for them, and journal the phase; cut off, it is held open.
 
@@ -45,6 +51,7 @@ class Phases:
             commands: what is asked, at least one; they may have been asked before.
             terms: what is waited for.
             round_: how many phases trained until now, this one included.
+            spares: how many of the commands are for devices beside those that the app chose.
 
         Raises:
             NotEnoughReplies: too few came in time.
@@ -62,6 +69,8 @@ class Phases:
                 round=round_,
                 devices=len(commands),
                 timeout_s=round(terms.deadline - begun, 3),
+                spares=spares,
+                minimum=terms.minimum,
                 quorum=terms.quorum,
                 waits_for_offline=terms.waits_for_offline,
                 **asdict(Tally.of(earlier)),

@@ -25,6 +25,11 @@ def _devices(count: int) -> str:
     return f"{count} device{'s' * (count != 1)}"
 
 
+def _opened(line: Line) -> str:
+    spares = f", {line['spares']} of them to spare" if line.get("spares") else ""
+    return f"{line['type']}: asked {_devices(line['devices'])}{spares}"
+
+
 def _closed(line: Line) -> str:
     counts = f"{line['ok']} ok, {line['failed']} failed, {line['late']} late"
     again = " since it was opened again" if line.get("again") else ""
@@ -148,7 +153,7 @@ _SENTENCES: Final[dict[str, Callable[[Line], str]]] = {
     "room-foreseen": _foreseen,
     "room-needed": _needed,
     "updates-dropped": _dropped,
-    "phase-opened": lambda e: f"{e['type']}: asked {_devices(e['devices'])}",
+    "phase-opened": _opened,
     "phase-closed": _closed,
     "round-measured": _measured,
     # what devices answered
