@@ -1,6 +1,7 @@
 """What can be set, once: by flag, else by environment, else in a file, else as it is here."""
 
 import os
+import shlex
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -45,6 +46,15 @@ class Settings(BaseSettings):
     @classmethod
     def _lines(cls, given: object) -> object:
         return tuple(filter(None, given.split("\n"))) if isinstance(given, str) else given
+
+    @field_validator("hooks")
+    @classmethod
+    def _can_be_told(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for hook in given:
+            is_address = hook.startswith(("http://", "https://"))
+            if not (urlsplit(hook).hostname if is_address else shlex.split(hook)):
+                raise ValueError(f"{hook!r} is neither a program nor a web address")
+        return given
 
     @field_validator("sinks", mode="before")
     @classmethod
@@ -209,7 +219,8 @@ def load_settings(**given: object) -> Settings:
         key = str(first["loc"][0]) if first["loc"] else "settings"
         source, says = _source(key, flags), first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            says = "no setting has this name: see `windflower config show`"
+            near = get_close_matches(key, Settings.model_fields, n=1)
+            says = "no setting has this name" + (f": is {near[0]} meant?" if near else "")
         raise ConfigError(f"{source}: {says}", key=key, source=source) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{settings_file()} is not TOML: {error}", key="config") from error

@@ -160,3 +160,24 @@ def test_what_a_stack_says_is_shown_where_it_says_something(
 
     assert 16 == len(shown)
     assert "aws_region" in shown
+
+
+@pytest.mark.parametrize("hook", ["", "  ", "http://", "https:///path"])
+def test_a_hook_that_is_none_is_refused_before_anybody_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: str
+) -> None:
+    file = tmp_path / "windflower.toml"
+    file.write_text(f"hooks = ['true', '{hook}']\n")
+    monkeypatch.setenv("WINDFLOWER_CONFIG", str(file))
+    with pytest.raises(ConfigError, match="neither a program nor a web address"):
+        load_settings()
+
+
+def test_a_setting_that_is_misspelled_is_named_with_the_one_that_may_be_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "windflower.toml"
+    file.write_text("resume_bg = 5.0\n")
+    monkeypatch.setenv("WINDFLOWER_CONFIG", str(file))
+    with pytest.raises(ConfigError, match=r"resume_bg in .*: no setting .*resume_gb meant"):
+        load_settings()

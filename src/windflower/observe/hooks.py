@@ -10,6 +10,7 @@ import shlex
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterable, Callable, Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -47,45 +48,43 @@ class Hooks:
             if event["event"] in TOLD:
                 body = json.dumps(event).encode()
                 for hook in self._hooks:
-                    is_address = hook.startswith(("http://", "https://"))
-                    await (self._post if is_address else self._run)(hook, body)
+                    await self._tell(hook, body)
 
-    async def _run(self, command: str, body: bytes) -> None:
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *shlex.split(command), stdin=PIPE, stdout=DEVNULL, stderr=PIPE
-            )
-        except (OSError, ValueError) as error:
-            self._report(HookFailed(hook=command, reason=str(error)))
-            return
+    async def _tell(self, hook: str, body: bytes) -> None:
+        """Tell one hook; say what went wrong, without what may be secret in the hook."""
+        is_address = hook.startswith(("http://", "https://"))
+        name = _place(hook) if is_address else hook.split(" ", 1)[0]
         try:
             async with asyncio.timeout(self._patience_s):
-                _, said = await process.communicate(body + b"\n")
+                await (self._post if is_address else self._run)(hook, body)
         except TimeoutError:
-            reason = f"no end after {self._patience_s:g} s"
-            self._report(HookFailed(hook=command, reason=reason))
-        else:
-            if process.returncode:
-                lines = said.decode(errors="replace").strip().splitlines()
-                reason = f"exit code {process.returncode}" + (f": {lines[-1]}" if lines else "")
-                self._report(HookFailed(hook=command, reason=reason))
+            self._report(HookFailed(hook=name, reason=f"no end after {self._patience_s:g} s"))
+        except Exception as error:  # noqa: BLE001 - whatever a hook does, the gateway goes on
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            self._report(HookFailed(hook=name, reason=reason.replace(hook, name)))
+
+    async def _run(self, command: str, body: bytes) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *shlex.split(command), stdin=PIPE, stdout=DEVNULL, stderr=PIPE
+        )
+        try:
+            _, said = await process.communicate(body + b"\n")
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+        if process.returncode:
+            last = said.decode(errors="replace").strip().splitlines()[-1:]
+            raise OSError(": ".join([f"exit code {process.returncode}", *last]))
 
     async def _post(self, url: str, body: bytes) -> None:
         headers = {"content-type": "application/json"}
-        try:
-            async with httpx.AsyncClient(timeout=self._patience_s) as client:
-                answer = await client.post(url, content=body, headers=headers)
-                answer.raise_for_status()
-        except httpx.HTTPError as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            self._report(HookFailed(hook=_place(url), reason=reason.replace(url, _place(url))))
+        async with httpx.AsyncClient(timeout=self._patience_s) as client:
+            answer = await client.post(url, content=body, headers=headers)
+            answer.raise_for_status()
 
 
 def _place(url: str) -> str:
     """Return where a URL leads, without what may be secret in it."""
-    parts = httpx.URL(url)
-    return f"{parts.scheme}://{parts.netloc.decode().rpartition('@')[2]}"
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
