@@ -82,9 +82,32 @@ async def test_a_phase_in_which_all_fail_ends_the_run_with_what_the_first_says(
     async with fleet(tmp_path, "strategies", app, policy=policy) as disturbed:
         run = await disturbed.begin()
         with pytest.raises(
-            RunFailed, match=r"(?s)0 of 5 devices answered well, at least 2 must.*told"
+            RunFailed, match=r"0 of 5 devices answered well, at least 2 must.*failed: .*told"
         ):
             await disturbed.execute(run)
+        (closed,) = disturbed.events.of("phase-closed")
+
+    assert (0, 5, 0) == (closed["ok"], closed["failed"], closed["late"])
+    assert closed["traffic"]["commands"] == 5
+    assert closed["worked_s"] == closed["failed_s"]
+
+
+async def test_a_phase_is_over_when_its_run_is_ended(tmp_path: Path) -> None:
+    around = holding(asyncio.Event(), 1)
+    app: Config = {"strategy": "FedAvgM", "num-server-rounds": 1}
+    async with fleet(tmp_path, "strategies", app, around=around) as disturbed:
+        run = await disturbed.begin()
+        going_on = asyncio.create_task(disturbed.execute(run))
+        async with asyncio.timeout(20):
+            while len(disturbed.events.of("reply-accepted")) < 4:  # noqa: ASYNC110 - it is a list
+                await asyncio.sleep(0.01)
+        await disturbed.desk.end_run(run.run, success=False, reason="no more", result={})
+        with pytest.raises(RunFailed, match="was ended"):
+            await going_on
+        (closed,) = disturbed.events.of("phase-closed")
+
+    assert (4, 0, 1) == (closed["ok"], closed["failed"], closed["late"])
+    assert "the run was ended" == closed["reason"]
 
 
 async def test_a_phase_says_on_which_terms_it_is_open(tmp_path: Path) -> None:

@@ -4,13 +4,15 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from windflower.adapters.local.event_file import kept_events
-from windflower.cli.patience import reading
+from windflower.cli.patience import reading, reminding
 from windflower.compose import StateFolder
 from windflower.observe.sentences import sentence
+from windflower.observe.silence import Silence
 from windflower.pipeline.following import Lines, followed
 from windflower.pipeline.verification import recorded_run
 
@@ -26,14 +28,18 @@ async def show_logs(state: Path, run: str, *, is_followed: bool, is_json: bool) 
     """
     record = await recorded_run(state, run)
     coming = StateFolder(state).line().watch() if is_followed and record.state == "open" else None
-    count = 0
+    count, silence = 0, Silence()
     log = state / "events.jsonl"
     with reading(log) as passed:
         for event in kept_events(log, run, passed=passed):
-            count += _write(event, is_json=is_json) if event.get("run") == run else 0
+            if event.get("run") == run:
+                silence.take(event)
+                count += _write(event, is_json=is_json)
     if coming is not None:
-        async for event in _until_over(followed(coming), run):
-            count += _write(event, is_json=is_json)
+        async with nullcontext() if is_json else reminding(silence):
+            async for event in _until_over(followed(coming), run):
+                silence.take(event)
+                count += _write(event, is_json=is_json)
     return {"success": True, "run-id": run, "lines": count}
 
 

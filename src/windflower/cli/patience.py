@@ -1,15 +1,19 @@
 """Says how far something is that takes longer than a person likes to wait for."""
 
+import asyncio
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from windflower.adapters.local.event_file import kept_size_bytes
+from windflower.observe.silence import Silence
 
 PATIENCE_S: Final = 2.0
+
+_LOOK_S: Final = 1.0
 
 Advance = Callable[[int], None]
 
@@ -41,6 +45,24 @@ def patience(what: str, total: int | None = None) -> Iterator["Waiting"]:
     finally:
         timer.cancel()
         waiting.end()
+
+
+@asynccontextmanager
+async def reminding(silence: Silence) -> AsyncIterator[None]:
+    """Say on standard error what a run waits for, whenever nothing was said for a while."""
+
+    async def remind() -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if said := silence.due():
+                sys.stderr.write(f"  {said}\n")
+                sys.stderr.flush()
+
+    task = asyncio.create_task(remind())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 class Waiting:

@@ -1,20 +1,18 @@
 """`windflower run`: one app, with progress for a person."""
 
-import asyncio
 import sys
-from contextlib import suppress
-from typing import Any, Final
+from contextlib import nullcontext, suppress
+from typing import Any
 
 from windflower import errors
 from windflower.adapters.local.event_file import EventStream
+from windflower.cli.patience import reminding
 from windflower.core.events import RunEnded
 from windflower.errors import ConfigError, RunDiverged, RunFailed, RunSuspended
 from windflower.flower.app_folder import make_policy
 from windflower.observe.sentences import sentence
 from windflower.observe.silence import Silence
 from windflower.pipeline.job import JobRequest, JobResult, run_job
-
-_LOOK_S: Final = 1.0
 
 
 async def show_run(
@@ -31,23 +29,11 @@ async def show_run(
         elif line["event"] != RunEnded.kind():  # the last line says more of it
             say(line)
 
-    reminding = None if has_events else asyncio.create_task(_remind(silence))
-    try:
+    async with nullcontext() if has_events else reminding(silence):
         result = await run_job(request, show, output=sys.stderr if is_json else None)
-    finally:
-        if reminding is not None:
-            reminding.cancel()
     if not is_json:
         sys.stderr.write(_last_line(result) + "\n")
     return answer(result)
-
-
-async def _remind(silence: Silence) -> None:
-    while True:
-        await asyncio.sleep(_LOOK_S)
-        if said := silence.due():
-            sys.stderr.write(f"  {said}\n")
-            sys.stderr.flush()
 
 
 def given_policy(**flags: Any) -> dict[str, Any]:  # noqa: ANN401 - as typer gives them

@@ -4,7 +4,7 @@ import asyncio
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from windflower.adapters.local.event_file import kept_events
 from windflower.adapters.local.journal import SqliteJournal, read_journal
 from windflower.cli.patience import patience, reading
 from windflower.cli.run import say
-from windflower.core.ledger import RunRecord, Settlement
+from windflower.core.ledger import RunRecord, Settlement, Tally
 from windflower.errors import ConfigError
 from windflower.observe.report import FLEET, gather, to_csv, to_html
 from windflower.pipeline.gateways import gateway_for
@@ -169,25 +169,39 @@ def _line(run: RunRecord) -> str:
 async def _phases(
     journal: SqliteJournal, run: str
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, int]]]:
-    """Return what each phase came to, and each device's share in all of them."""
+    """Return what each phase came to, and each device's share in all of them.
+
+    What stands in no phase that closed comes last, without a number: it was pushed, or its phase
+    was open when the run ended. There `late` is whoever has not answered.
+    """
     history = await journal.history(run)
     types = {command.id: command.type for command in history.commands}
+    asked: list[tuple[int | None, str, Sequence[str]]] = [
+        (phase.number, types[phase.ids[0]], phase.ids) for phase in history.phases
+    ]
+    closed = {id_ for phase in history.phases for id_ in phase.ids}
+    others = [id_ for id_ in types if id_ not in closed]
+    asked += [
+        (None, type_, [id_ for id_ in others if types[id_] == type_])
+        for type_ in dict.fromkeys(types[id_] for id_ in others)
+    ]
     devices: defaultdict[str, Counter[str]] = defaultdict(Counter)
     phases = []
-    for phase in history.phases:
-        settlements = await journal.settlements(phase.ids)
+    for number, type_, ids in asked:
+        settlements = await journal.settlements(ids)
         for settlement in settlements:
             devices[settlement.device][_ending(settlement)] += 1
-        counts = Counter(_ending(settlement) for settlement in settlements)
-        head = {"phase": phase.number, "type": types[phase.ids[0]]}
-        phases.append({**head, **{kind: counts[kind] for kind in ("ok", "failed", "late")}})
+        tally = Tally.of(settlements)
+        late = len(ids) - tally.ok - tally.failed
+        counts = {"ok": tally.ok, "failed": tally.failed, "late": late}
+        phases.append({"phase": number, "type": type_, **counts})
     return phases, {device: dict(counts) for device, counts in sorted(devices.items())}
 
 
 def _ending(settlement: Settlement) -> str:
     if settlement.is_good:
         return "ok"
-    return "late" if settlement.reply is None else "failed"
+    return "failed" if settlement.is_answered else "late"
 
 
 def _measured(events: Iterable[dict[str, Any]], run: str) -> Iterable[dict[str, Any]]:
@@ -215,7 +229,7 @@ def _told(
         lines.append(str(run.result["reason"]))
     lines += ["", "phase  what          ok  failed  late"]
     lines += [
-        f"{p['phase']:>5}  {p['type']:<12}{p['ok']:>4}{p['failed']:>8}{p['late']:>6}"
+        f"{p['phase'] or '-':>5}  {p['type']:<12}{p['ok']:>4}{p['failed']:>8}{p['late']:>6}"
         for p in phases
     ]
     trouble = {d: c for d, c in devices.items() if c.keys() - {"ok"}}

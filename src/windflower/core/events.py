@@ -142,6 +142,13 @@ class RunSuspended(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunLeftOpen(Event):
+    """A gateway that began found this run open; nobody executes it until it is resumed."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunForgotten(Event):
     """What a finished run rested on was cleaned up: it cannot be verified any more."""
 
@@ -237,7 +244,7 @@ class PhaseOpened(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseClosed(Event):
-    """A run has all the answers that it will get from one phase.
+    """A run has all the answers that it will get from one phase, or is over.
 
     Attributes:
         run: the run.

@@ -12,6 +12,7 @@ from typing import Any, Final
 from windflower.core.events import (
     RoundMeasured,
     RunEnded,
+    RunLeftOpen,
     RunResumed,
     RunStarted,
     RunSuspended,
@@ -115,6 +116,9 @@ class Desk:
         """Take up what the journal holds of runs; those that are open wait to be resumed."""
         self._runs = {record.run: record for record in runs}
         self._last_number = last_number
+        for record in runs:
+            if record.state == "open":
+                self._feed.report(RunLeftOpen(run=record.run))
 
     # -------------------------------------------------------------------------------- runs
 

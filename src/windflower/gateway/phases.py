@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 
 from windflower.core.events import PhaseClosed, PhaseOpened
 from windflower.core.ledger import PhaseRecord, Settlement, Tally
@@ -11,6 +12,7 @@ from windflower.errors import RunFailed
 from windflower.gateway.budget import Budget
 from windflower.gateway.feed import Feed
 from windflower.gateway.fleet import Fleet
+from windflower.gateway.traffic import Traffic
 from windflower.ports import Clock, Journal
 from windflower.wire.messages import Command
 
@@ -76,26 +78,51 @@ class Phases:
                 **asdict(Tally.of(earlier)),
             )
         )
+        telling = partial(self._close, phase, type_, begun=begun, before=before, again=again)
         self._fleet.ask(commands, batch=phase.phase, terms=terms)
-        await self._fleet.settled(phase.ids, batch=phase.phase)
+        try:
+            await self._fleet.settled(phase.ids, batch=phase.phase)
+        except RunFailed:
+            telling(await self._journal.settlements(phase.ids), "the run was ended")
+            raise
         settlements = await self._journal.settlements(phase.ids)
         self._budget.take(run, settlements)
         for settlement in settlements:
             if settlement.is_good and settlement.reply is not None:
                 self._budget.learn(run, type_, stored_bytes(settlement.reply))
-        _check_replies(settlements, terms)
-        now, tally = self._clock.now(), Tally.of(settlements)
+        tally, now = Tally.of(settlements), self._clock.now()
+        why = terms.why_closed(ok=tally.ok, late=tally.late, now=now)
+        if tally.ok < terms.minimum:
+            telling(settlements, why)
+            raise _too_few(settlements, terms)
         await self._journal.record([phase], at=now)
+        telling(settlements, why)
+
+    def _close(
+        self,
+        phase: PhaseRecord,
+        type_: str,
+        settlements: Sequence[Settlement],
+        reason: str,
+        *,
+        begun: float,
+        before: Traffic,
+        again: bool,
+    ) -> None:
+        """Tell that a phase is over, with these answers and no others."""
+        tally = Tally.of(settlements)
         self._feed.report(
             PhaseClosed(
-                run=run,
+                run=phase.run,
                 phase=phase.number,
                 type=type_,
-                **asdict(tally),
-                seconds=round(now - begun, 4),
+                ok=tally.ok,
+                failed=tally.failed,
+                late=len(phase.ids) - tally.ok - tally.failed,
+                seconds=round(self._clock.now() - begun, 4),
                 worked_s=_worked_s(settlements),
                 failed_s=_worked_s(s for s in settlements if not s.is_good),
-                reason=terms.why_closed(ok=tally.ok, late=tally.late, now=now),
+                reason=reason,
                 traffic=self._fleet.traffic.since(before),
                 again=again,
             )
@@ -114,12 +141,15 @@ def _worked_s(settlements: Iterable[Settlement]) -> float:
     return round(sum(s.reply.worked_s for s in settlements if s.reply is not None), 4)
 
 
-def _check_replies(settlements: Sequence[Settlement], terms: Terms) -> None:
-    """Raise RunFailed where nothing is open any more and too few answered well."""
+def _too_few(settlements: Sequence[Settlement], terms: Terms) -> RunFailed:
+    """Return what to raise where nothing is open any more and too few answered well.
+
+    Its first line names the cause: below it is the rest of what the first device said.
+    """
     good = sum(s.is_good for s in settlements)
-    if good < terms.minimum:
-        first = next(s.reply.failure for s in settlements if s.reply and s.reply.failure)
-        raise RunFailed(
-            f"{good} of {len(settlements)} devices answered well, at least {terms.minimum} must"
-            f" (min_replies); the first that failed says: {first.reason}"
-        )
+    said = f"{good} of {len(settlements)} devices answered well, at least {terms.minimum} must"
+    device, failure = next(
+        (s.device, s.reply.failure) for s in settlements if s.reply and s.reply.failure
+    )
+    *trace, last = failure.reason.splitlines() or [""]
+    return RunFailed("\n".join([f"{said} (min_replies); {device} failed: {last}", *trace]))

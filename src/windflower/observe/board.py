@@ -33,7 +33,7 @@ ERRORS: Final = 500
 ERROR_CHARS: Final = 4_000
 
 SUMS: Final = (
-    *("run-started", "run-resumed", "run-suspended", "run-ended", "device-unfit"),
+    *("run-started", "run-resumed", "run-suspended", "run-left-open", "run-ended", "device-unfit"),
     *("phase-opened", "phase-closed", "round-measured"),
 )
 """Events of an earlier life that count however old they are: they add up what the others tell."""
@@ -162,6 +162,7 @@ class Board:
             "run-started": self._run_started,
             "run-resumed": self._run_resumed,
             "run-suspended": self._run_suspended,
+            "run-left-open": self._run_left_open,
             "run-ended": self._run_ended,
             "phase-opened": self._phase_opened,
             "phase-closed": self._phase_closed,
@@ -386,10 +387,19 @@ class Board:
         run = self._run(line)
         run.state, run.reason = "suspended", line["reason"]
 
+    def _run_left_open(self, line: Line) -> None:
+        run = self._run(line)
+        run.state = "suspended"
+        run.reason = "its gateway was started again, and nobody executes it yet"
+
     def _run_ended(self, line: Line) -> None:
         run = self._run(line)
         run.state = "done" if line["success"] else "failed"
         run.ended_at, run.reason = line["at"], line["reason"]
+        self._timelines.give_up(run.run, line["at"])
+        if run.phase is not None:
+            run.phase.late = run.phase.devices - run.phase.ok - run.phase.failed
+            run.phase.why_closed, run.phase.closed_at = "the run was ended", line["at"]
 
     def _phase_opened(self, line: Line) -> None:
         run = self._run(line)

@@ -48,7 +48,8 @@ class Metrics:
 
         build = gauge("build_info", "Which windflower this is.", "version")
         build.labels(version).set(1)
-        self._open = gauge("runs_open", "Runs that are not over.")
+        self._open: set[str] = set()
+        gauge("runs_open", "Runs that are not over.").set_function(lambda: len(self._open))
         self._runs = counter("runs", "Runs that are over.", "outcome")
         self._rounds = counter("rounds", "Rounds that a strategy measured.")
         self._run_s = gauge("run_duration_seconds", "How long the last run took.")
@@ -73,7 +74,8 @@ class Metrics:
         self._unfit = counter("devices_unfit", "How often a device could not run an app.")
         registry.register(_Fleet(roster, now))
         self._notes: dict[str, Callable[[dict[str, Any]], None]] = {
-            "run-started": lambda _: self._open.inc(),
+            "run-started": lambda e: self._open.add(e["run"]),
+            "run-left-open": lambda e: self._open.add(e["run"]),
             "run-ended": self._note_end,
             "round-measured": self._note_round,
             "phase-opened": lambda e: self._participants.labels(e["type"]).set(e["devices"]),
@@ -94,7 +96,7 @@ class Metrics:
             note(line)
 
     def _note_end(self, line: dict[str, Any]) -> None:
-        self._open.dec()
+        self._open.discard(line["run"])
         self._runs.labels("done" if line["success"] else "failed").inc()
         self._run_s.set(line["seconds"])
 

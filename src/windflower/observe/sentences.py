@@ -149,6 +149,9 @@ _SENTENCES: Final[dict[str, Callable[[Line], str]]] = {
     "run-started": _started,
     "run-resumed": lambda e: f"run {e['run']} goes on: {e['phases']} phases are told again",
     "run-suspended": lambda e: f"run {e['run']} is suspended: {e['reason']}",
+    "run-left-open": lambda e: (
+        f"run {e['run']} is open, and nobody executes it: windflower run --resume {e['run']}"
+    ),
     "run-ended": _ended,
     "room-foreseen": _foreseen,
     "room-needed": _needed,

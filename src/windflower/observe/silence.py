@@ -14,6 +14,7 @@ SILENT_AT_MOST_S: Final = 300.0
 
 _HOLDS: Final = frozenset((
     "gateway-starting", "waiting-for-devices", "waiting-for-gateway", "gateway-lost", "broker-lost",
+    "run-left-open", "run-suspended",
 ))  # fmt: skip
 _GOES_ON: Final = frozenset(
     ("gateway-ready", "broker-connected", "run-started", "run-resumed", "phase-opened")

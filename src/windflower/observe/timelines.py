@@ -192,6 +192,14 @@ class Timelines:
         for command in [c for c, e in timeline.exchanges.items() if e.ended_at is None]:
             del timeline.exchanges[command], self._phase_of[command]
 
+    def give_up(self, run: str, at: float) -> None:
+        """End whatever is open of a run that is over."""
+        for (known, _), timeline in self._timelines.items():
+            for exchange in timeline.exchanges.values() if known == run else ():
+                if exchange.ended_at is None:
+                    exchange.ended_at, exchange.outcome = at, "missing"
+                    exchange.reason = "the run was ended"
+
     def sent(self, run: str, phase: int, line: Line) -> None:
         """Take `command-sent`."""
         known = self.find(line)

@@ -371,6 +371,40 @@ def test_sums_are_right_where_most_of_the_log_is_older_than_what_is_read() -> No
     ]
 
 
+def test_a_run_that_ends_in_a_phase_ends_the_phase_too(board: Board) -> None:
+    board.write(opened(1, 2.0, 3))
+    for device in ("d0", "d1", "d2"):
+        board.write(sent(device, 2.5))
+    board.write(answered("d0", 4.0))
+    ended = {"event": "run-ended", "at": 9.0, **RUN, "success": False, "seconds": 8.0}
+    board.write({**ended, "reason": "a person ended it"})
+    told, run = board.timeline("1-a", 1, 60.0), board.run("1-a")
+    counts = {"ok": 1, "failed": 0, "late": 2}
+    board.write(closed(9.1, **counts, traffic={"commands": 3}, reason="the run was ended"))
+    later = board.timeline("1-a", 1, 90.0)
+
+    assert told is not None
+    assert run is not None
+    (phase,) = run["phases"]
+    assert (9.0, "the run was ended", 1, 2) == (
+        phase["closed_at"], phase["why_closed"], phase["ok"], phase["late"]
+    )  # fmt: skip
+    assert {("d0", "ok", 4.0), ("d1", "missing", 9.0), ("d2", "missing", 9.0)} == {
+        (e["device"], e["outcome"], e["ended_at"]) for e in told["exchanges"]
+    }
+    assert told == later
+    assert not board.is_asked("d1")
+
+
+def test_a_run_that_nobody_executes_is_not_said_to_be_under_way(board: Board) -> None:
+    board.write({"event": "run-left-open", "at": 2.0, **RUN})
+    left = board.summary([], 3.0)["run"]
+    board.write({"event": "run-resumed", "at": 4.0, **RUN, "epoch": 2, "phases": 0, "app": "w"})
+
+    assert ("suspended", True) == (left["state"], "nobody executes it" in left["reason"])
+    assert ("open", "") == tuple(board.summary([], 5.0)["run"][k] for k in ("state", "reason"))
+
+
 def test_a_run_that_is_over_came_to_what_its_journal_says(board: Board) -> None:
     result = {"rounds": 3, "replies": {"ok": 90, "failed": 2, "late": 1}}
     board.recall([replace(RUN_RECORD, run="1-a", state="done", result=result)])
