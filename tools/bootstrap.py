@@ -2,7 +2,7 @@
 
     python3 tools/bootstrap.py demo      ten watches learn together
     python3 tools/bootstrap.py test      every test, but for those that follow
-    python3 tools/bootstrap.py test-endurance   real processes are killed, storms, long lives
+    python3 tools/bootstrap.py test-endurance   processes are killed, storms, long lives, weather
     python3 tools/bootstrap.py test-conformance   Flower's features, each compared with Flower
     python3 tools/bootstrap.py test-browser   the page, in Chromium
     python3 tools/bootstrap.py test-heavy   tests that need much disk or many packages
@@ -154,9 +154,9 @@ def test(arguments: list[str]) -> int:
 
 
 def test_endurance(arguments: list[str]) -> int:
-    """Kill real processes and links, let thousands of devices come back at once, run for long."""
+    """Kill real processes and links, let thousands of devices come back, simulate for long."""
     ensure_programs(PROGRAMS)
-    return call([*SPREAD, *(arguments or ["tests/chaos", "tests/scale"])])
+    return call([*SPREAD, *(arguments or ["tests/chaos", "tests/scale", "tests/weather"])])
 
 
 def test_conformance(arguments: list[str]) -> int:
