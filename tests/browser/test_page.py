@@ -258,6 +258,11 @@ def test_elsewhere_a_token_opens_the_page_and_is_shown_nowhere(watcher: Watcher)
         assert f"{url}/" == page.url
         assert "" == page.evaluate("document.cookie")
         page.close()
+        elsewhere = watcher.open("about:blank")
+        elsewhere.set_content(f'<a href="{url}/?token={TOKEN}">the fleet</a>')
+        elsewhere.get_by_text("the fleet").click()
+        expect(elsewhere.locator("#fleet")).to_contain_text("9,000 devices online")
+        elsewhere.close()
 
 
 def test_a_report_is_a_page_that_needs_nobody(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from certificates import Authority, make_certificates
-from processes import MOSQUITTO, Programs, free_port, until
+from processes import MOSQUITTO, Programs, events, free_port, until
 
 PASSWD = shutil.which("mosquitto_passwd")
 needs_mosquitto = pytest.mark.skipif(
@@ -44,7 +44,7 @@ def test_it_says_what_is_there_and_ends_well(programs: Programs, tmp_path: Path)
     code, found = examine(programs, tmp_path / "state")
 
     assert 0 == code
-    assert ["versions", "broker", "state", "clock"] == list(found)
+    assert ["versions", "gateway", "broker", "state", "clock"] == list(found)
     assert {"ok"} >= {found[subject]["level"] for subject in ("versions", "broker", "clock")}
 
 
@@ -206,3 +206,29 @@ def test_a_gateway_says_how_it_gets_on_with_its_broker(programs: Programs, tmp_p
 
     assert (1, "problem") == (code, found["broker"]["level"])
     assert f"{address} (external) is lost since" in found["broker"]["says"]
+    assert "ok" == found["gateway"]["level"]
+
+    served.kill()
+    code, found = examine(programs, state)
+
+    assert (0, "warning") == (code, found["gateway"]["level"])
+    assert "it was killed" in found["gateway"]["says"]
+
+
+@needs_mosquitto
+def test_a_broker_that_stays_away_is_said_once(programs: Programs, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    broker, address = programs.mosquitto()
+    served = programs.windflower("serve", "--state", str(state), "--broker", address, name="serve")
+    until(lambda: "The gateway serves." in served.out, "the gateway")
+    broker.kill()
+    broker.wait()
+    port = int(address.rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", port)) as instead:
+        for _ in range(3):  # it hangs up on whoever tries
+            instead.settimeout(30)
+            instead.accept()[0].close()
+    reasons = [event["reason"] for event in events(state, "broker-lost")]
+
+    assert 1 <= len(reasons) <= 2
+    assert len(set(reasons)) == len(reasons)

@@ -279,16 +279,18 @@ class Fleet:
                 self._is_pending.set()
 
     async def _follow_link(self) -> None:
-        was_lost = False
+        problem = None
         while True:
             change = await self._ports.commands.next_change()
             if change.is_up:
-                self._feed.report(BrokerConnected(broker=self._broker, again=was_lost))
+                again, problem = problem is not None, None
+                self._feed.report(BrokerConnected(broker=self._broker, again=again))
                 self._apply(self._exchanges.connected(self._ports.clock.now()))
             else:
-                was_lost = True
                 self._exchanges.disconnected()
-                self._feed.report(BrokerLost(broker=self._broker, reason=change.reason))
+                if change.reason != problem:  # each try in vain is a change, and no news
+                    self._feed.report(BrokerLost(broker=self._broker, reason=change.reason))
+                problem = change.reason
             self._is_due.set()  # when there is something to judge has changed
 
     async def _tick(self) -> None:

@@ -394,7 +394,9 @@ def _dial(path: Path) -> socket.socket:
         connection.connect(str(path))
     except OSError as error:
         connection.close()
-        raise GatewayUnavailable(f"no gateway answers at {path}: {error.strerror}") from error
+        raise GatewayUnavailable(
+            f"no gateway answers at {path}: {error.strerror}; windflower serve starts one"
+        ) from error
     return connection
 
 

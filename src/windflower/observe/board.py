@@ -24,6 +24,9 @@ RUNS: Final = 50
 POINTS: Final = 2_000
 """So many measurements of a run are kept, the latest."""
 
+UNFIT: Final = 50
+"""Of so many devices of a run it is known why they were left out."""
+
 NAMED: Final = 8
 """So many devices are named where a few stand for all."""
 
@@ -66,6 +69,7 @@ class Phase:
         opened_at: Unix seconds.
         deadline_at: until when it is open at most; None where nothing bounds it.
         quorum: after so many good replies it closes; None where it waits for all.
+        minimum: with fewer good replies at its end its run is suspended.
         waits_for_offline: whether a device that is lost is waited for.
         devices: how many it asked.
         counted_from: since when its traffic is counted: later than it was opened where the run or
@@ -87,6 +91,7 @@ class Phase:
     opened_at: float
     deadline_at: float | None
     quorum: int | None
+    minimum: int
     waits_for_offline: bool
     devices: int
     counted_from: float
@@ -116,6 +121,7 @@ class Run:
     phases: list[Phase] = field(default_factory=list)
     measured: list[Line] = field(default_factory=list)
     unfit: dict[str, str] = field(default_factory=dict)
+    left_out: int = 0
     answers: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -268,6 +274,7 @@ class Board:
             "phases": [self._priced(p) for p in found.phases if p.number >= phases_from],
             "measured": [m for m in found.measured if (m["at"] or 0.1) > measured_after],
             "unfit": found.unfit,
+            "left_out": found.left_out,
             "timelines": self._timelines.phases_of(run),
             "prices": "" if self._price is None else self._price.source,
         }
@@ -275,7 +282,14 @@ class Board:
     @staticmethod
     def unknown(run: str) -> Line:
         """Return a run of which nothing is known but its id."""
-        empty: Line = {"phases": [], "measured": [], "unfit": {}, "timelines": [], "prices": ""}
+        empty: Line = {
+            "phases": [],
+            "measured": [],
+            "unfit": {},
+            "left_out": 0,
+            "timelines": [],
+            "prices": "",
+        }
         return {**_row(Run(run, "", 0.0)), **empty}
 
     def timeline(
@@ -348,19 +362,21 @@ class Board:
     def _head(self, run: Run, presences: Mapping[str, Presence]) -> Line:
         phase = run.phase
         metrics = {point["stage"]: point["metrics"] for point in run.measured[-3:]}
-        open_ = None if phase is None else {**asdict(phase), **self._missed(run, phase, presences)}
+        open_ = None
+        if phase is not None:
+            open_ = {**asdict(phase), **self._missed(run, phase.number, presences)}
+            open_["waiting"] = phase.devices - phase.ok - phase.failed - phase.late
         asked = run.phases[-1].devices if run.phases else 0
-        return {**_row(run), "metrics": metrics, "devices": asked, "phase": open_}
+        pushed = self._missed(run, 0, presences)
+        return {**_row(run), "metrics": metrics, "devices": asked, "phase": open_, "pushed": pushed}
 
-    def _missed(
-        self, run: Run, phase: Phase, presences: Mapping[str, Presence]
-    ) -> Mapping[str, Any]:
+    def _missed(self, run: Run, phase: int, presences: Mapping[str, Presence]) -> Mapping[str, Any]:
         """Return who is waited for: how many, and a few by name, those that are offline first."""
-        timeline = self._timelines.of_phase(run.run, phase.number)
+        timeline = self._timelines.of_phase(run.run, phase)
         exchanges = timeline.exchanges.values() if timeline is not None else ()
         rows = [_waited(e, presences.get(e.device)) for e in exchanges if e.ended_at is None]
         return {
-            "waiting": phase.devices - phase.ok - phase.failed - phase.late,
+            "waiting": len(rows),
             "waiting_for": sorted(rows, key=lambda row: row["online"])[:NAMED],
             "offline": sum(not row["online"] for row in rows),
         }
@@ -409,11 +425,12 @@ class Board:
         phase = Phase(
             number=line["phase"],
             type=line["type"],
-            round=line["round"],
+            round=line["round"] or run.round,  # an app may train by pushing, outside of phases
             opened_at=line["at"],
             counted_from=line["at"],
             deadline_at=None if timeout_s is None else line["at"] + timeout_s,
             quorum=line.get("quorum"),
+            minimum=line.get("minimum", 0),
             waits_for_offline=line.get("waits_for_offline", True),
             devices=line["devices"],
             ok=line["ok"],
@@ -447,7 +464,10 @@ class Board:
 
     def _unfit(self, line: Line) -> None:
         if line["is_left_out"]:
-            self._run(line).unfit[line["device"]] = line["reason"]
+            run = self._run(line)
+            run.left_out += 1
+            if len(run.unfit) < UNFIT:
+                run.unfit[line["device"]] = line["reason"]
             self._keep_error(line)
 
     def _sent(self, line: Line) -> None:

@@ -41,6 +41,7 @@ ROWS: Final = 100
 LOOPBACK: Final = frozenset(("127.0.0.1", "::1", "localhost"))
 
 COOKIE: Final = "windflower-page"
+"""Its name goes on with the port: two gateways of one host have two tokens."""
 
 _DIGITS: Final = 18
 
@@ -133,10 +134,10 @@ class Looking:
                 known = (request.url.hostname or "") in LOOPBACK
                 return await answer(request) if known else _plain("ask 127.0.0.1", 421)
             header = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if any(self._is_token(t) for t in (header, request.cookies.get(COOKIE, ""))):
+            if any(self._is_token(t) for t in (header, request.cookies.get(_cookie(request), ""))):
                 return await answer(request)
             if request.url.path == "/" and self._is_token(request.query_params.get("token", "")):
-                return _remembering(self._token)
+                return _remembering(_cookie(request), self._token)
             return _plain(
                 "a token is needed: Authorization: Bearer TOKEN, or /?token=TOKEN in a browser", 401
             )
@@ -271,17 +272,24 @@ def _part(request: Request) -> slice:
 
 
 def _page_file(name: str) -> Response:
-    path = files("windflower.observe").joinpath("page", name)
-    kind = _TYPES.get(name.rpartition(".")[2])
-    if kind is None or "/" in name or not path.is_file():
+    found = {path.name: path for path in files("windflower.observe").joinpath("page").iterdir()}
+    if name not in found:
         return _plain("no such file", 404)
-    return Response(path.read_bytes(), headers=_SAFE, media_type=kind)
+    kind = _TYPES[name.rpartition(".")[2]]
+    return Response(found[name].read_bytes(), headers=_SAFE, media_type=kind)
 
 
-def _remembering(token: str) -> Response:
-    """Let a browser keep the token, and show it no longer in the address."""
+def _cookie(request: Request) -> str:
+    return f"{COOKIE}-{request.url.port or 0}"
+
+
+def _remembering(cookie: str, token: str) -> Response:
+    """Let a browser keep the token, and show it no longer in the address.
+
+    Lax: who follows a link from another page has to find the cookie. Nothing is changed by a GET.
+    """
     answer = RedirectResponse("/", 303)
-    answer.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+    answer.set_cookie(cookie, token, httponly=True, samesite="lax")
     return answer
 
 

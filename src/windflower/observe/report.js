@@ -2,17 +2,9 @@
 import { answers, called, charts, costs, heading, six, timeline, unfit } from "./page/run.js";
 import { card, clock, facts, h, panel, plural, quiet, state, table } from "./page/words.js";
 
-function trouble(report) {
-  const rows = new Map();
-  for (const told of Object.values(report.timelines)) {
-    for (const { device, outcome, reason } of told.exchanges) {
-      if (!outcome || outcome === "ok") continue;
-      const row = rows.get(device) ?? { times: 0 };
-      rows.set(device, { times: row.times + 1, outcome, reason: reason ?? "" });
-    }
-  }
-  const cells = [...rows].map(([device, { times, outcome, reason }]) => [device, times, state(outcome), h("pre", {}, reason)]);
-  return card("Who did not answer well, and why", cells.length ? table(plural(cells.length, "device"), [["Device"], ["Times", true], ["Last"], ["Why"]], cells) : quiet("Everybody answered well."));
+function trouble({ trouble: { count, devices } }) {
+  const cells = devices.map(({ device, times, outcome, reason }) => [device, times, state(outcome), h("pre", {}, reason)]);
+  return card("Who did not answer well, and why", cells.length ? table(plural(count, "device") + (count > cells.length ? `, the worst ${cells.length}` : ""), [["Device"], ["Times", true], ["Last"], ["Why"]], cells) : quiet("Everybody answered well."));
 }
 
 const report = JSON.parse(document.getElementById("report").textContent);

@@ -23,6 +23,9 @@ LANES: Final = 40
 DRAWN: Final = 60
 """Of so many phases it is drawn who did what, the latest."""
 
+TROUBLED: Final = 100
+"""Of so many devices it is told why they did not answer well, those that did so most often."""
+
 _MODULES: Final = ("page/words.js", "page/charts.js", "page/run.js", "report.js")
 _EVER: Final = 1 << 30
 
@@ -54,7 +57,28 @@ def gather(head: Mapping[str, Any], events: Iterable[Line], price: Price) -> Lin
         str(phase["number"]): board.timeline(run, phase["number"], latest)
         for phase in told["phases"]
     }
-    return {"head": dict(head), "run": told, "now": latest, "news": news, "timelines": timelines}
+    return {
+        "head": dict(head),
+        "run": told,
+        "now": latest,
+        "news": news,
+        "timelines": timelines,
+        "trouble": _trouble(timelines.values()),
+    }
+
+
+def _trouble(timelines: Iterable[Line | None]) -> Line:
+    """Return who did not answer well: how many, and of the worst how often, and why at last."""
+    rows: dict[str, Line] = {}
+    for told in timelines:
+        for exchange in told["exchanges"] if told is not None else ():
+            if exchange["outcome"] not in (None, "ok"):
+                device, reason = exchange["device"], exchange["reason"] or ""
+                times = rows.get(device, {}).get("times", 0) + 1
+                row = {"device": device, "times": times, "outcome": exchange["outcome"]}
+                rows[device] = {**row, "reason": reason}
+    worst = sorted(rows.values(), key=lambda row: -row["times"])[:TROUBLED]
+    return {"count": len(rows), "devices": worst}
 
 
 # ------------------------------------------------------------------------------------- HTML

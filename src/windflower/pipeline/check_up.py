@@ -32,7 +32,6 @@ SKEW_S: Final = 30.0
 """A clock that is so far off is said. A device's is never used, but TLS and logs need it."""
 
 _LOOPBACK: Final = ("127.", "localhost", "::1")
-_LINK: Final = (BrokerConnected.kind(), BrokerLost.kind())
 _NAMED: Final = 3
 _PATIENCE_S: Final = 5.0
 
@@ -55,6 +54,7 @@ async def check_up(settings: Settings, running: Running | None) -> AsyncIterator
     yield _versions(running)
     if ignored := ignored_variables():
         yield _ignored(ignored)
+    yield _gateway(settings.state, running)
     yield await _broker(settings, running)
     yield _state(settings)
     yield _clock(settings.state)
@@ -88,6 +88,17 @@ def _ignored(ignored: Mapping[str, str | None]) -> Finding:
     return Finding("environment", is_well=True, says=says, fix=fix)
 
 
+def _gateway(state: Path, running: Running | None) -> Finding:
+    if running is not None:
+        says = f"runs (pid {running.card['pid']}), page {running.card['page']}"
+        return Finding("gateway", is_well=True, says=says)
+    if not (state / "gateway.json").exists():  # a gateway that ends takes it away
+        says = "none runs; windflower run starts one for its run"
+        return Finding("gateway", is_well=True, says=says)
+    fix = "start it again with windflower serve, or run; it goes on where it was"
+    return Finding("gateway", is_well=True, says="it was killed, or does not answer", fix=fix)
+
+
 async def _broker(settings: Settings, running: Running | None) -> Finding:
     if settings.broker is None or own_broker_port(settings.broker) is not None:
         return _own_broker() if running is None else _gateways_broker(running, settings.state)
@@ -106,12 +117,16 @@ async def _broker(settings: Settings, running: Running | None) -> Finding:
 def _gateways_broker(running: Running, state: Path) -> Finding:
     """See how the gateway that runs gets on with its broker, which it was told by a flag."""
     broker = f"{running.card['broker']} ({running.card['broker-name']})"
-    told = (e for e in reversed(latest_events(state / "events.jsonl")) if e["event"] in _LINK)
-    last = next(told, None)
-    if last is None or last["event"] != BrokerLost.kind():
+    lost: list[dict[str, Any]] = []
+    for event in latest_events(state / "events.jsonl"):
+        if event["event"] == BrokerLost.kind():
+            lost.append(event)
+        elif event["event"] == BrokerConnected.kind():
+            lost = []
+    if not lost:
         return Finding("broker", is_well=True, says=f"{broker}, to which the gateway is connected")
-    since = time.strftime("%H:%M:%S", time.localtime(last["at"]))
-    says = f"{broker} is lost since {since}: {last['reason']}"
+    since = time.strftime("%H:%M:%S", time.localtime(lost[0]["at"]))
+    says = f"{broker} is lost since {since}: {lost[-1]['reason']}"
     fix = "see whether it runs, and what is between; the gateway goes on trying"
     return Finding("broker", is_well=False, says=says, fix=fix)
 

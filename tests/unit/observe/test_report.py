@@ -8,7 +8,7 @@ from typing import Any
 
 from samples import PlainPrice
 
-from windflower.observe.report import gather, to_csv, to_html
+from windflower.observe.report import LANES, gather, to_csv, to_html
 
 RUN = {"run": "1-a"}
 HEAD = {"run": "1-a", "app": "w", "state": "done"}
@@ -67,6 +67,21 @@ def test_the_file_holds_its_data_and_no_way_out_of_it() -> None:
     assert not re.search(r'(src|href)="?(https?:)?//', html)
     assert not re.search(r"^(import|export) ", html, re.MULTILINE)
     assert 3 == html.count("'sha256-")
+
+
+def test_who_failed_is_told_however_fast_that_was() -> None:
+    """Only the slowest are drawn; a device that lacks a package fails at once."""
+    asked = [exchange("command-sent", f"x{n}", 2.0, again=False) for n in range(2 * LANES)]
+    ended = [exchange("reply-accepted", f"x{n}", 5.5, worked_s=1.0) for n in range(2 * LANES)]
+    told = gather(HEAD, [*EVENTS[:7], *asked, *ended, *EVENTS[7:]], PlainPrice())
+    (data,) = re.findall(r'id="report">(.*?)</script>', to_html(told))
+    trouble = json.loads(data)["trouble"]
+
+    assert "d1" not in {e["device"] for e in json.loads(data)["timelines"]["1"]["exchanges"]}
+    assert [("d1", 1, "failed")] == [
+        (row["device"], row["times"], row["outcome"]) for row in trouble["devices"]
+    ]
+    assert 1 == trouble["count"]
 
 
 def test_a_device_cannot_make_a_spreadsheet_reckon() -> None:

@@ -1,10 +1,10 @@
 // The fleet: a table that the gateway filters and cuts into pages, and a page for each device.
 import { timeline } from "./run.js";
-import { bundle, card, clock, day, facts, h, link, panel, plural, quiet, show, span, state, table } from "./words.js";
+import { bundle, card, clock, day, facts, h, link, method, panel, plural, quiet, show, span, state, table } from "./words.js";
 
 const ROWS = 50;
 const online = (row) => state(row.online ? "online" : "offline");
-const askedLast = (asked, now) => (asked ? [`${asked.method} `, state(asked.outcome ?? "open", asked.outcome ? undefined : asked.stage ?? "sent"), ` ${span((asked.ended_at ?? now) - asked.sent_at)}`] : "nothing yet");
+const askedLast = (asked, now) => (asked ? [`${method(asked.method)} `, state(asked.outcome ?? "open", asked.outcome ? undefined : asked.stage ?? "sent"), ` ${span((asked.ended_at ?? now) - asked.sent_at)}`] : "nothing yet");
 const labels = (row) => Object.entries(row.labels).map(([key, value]) => `${key}=${value}`).join(" ") || "–";
 
 /** The table. */
@@ -18,7 +18,7 @@ export function open(main, page) {
     h("form", { class: "filter", role: "search", onsubmit: (event) => event.preventDefault() },
       h("label", {}, "Name holds", search),
       h("label", {}, "State", choose("state", [["", "all"], ["online", "online"], ["offline", "offline"], ["asked", "at work"], ["failed", "failed"]])),
-      h("label", {}, "Order", choose("sort", [["", "heard last first"], ["device", "by name"]]))),
+      h("label", {}, "Order", choose("sort", [["", "latest first"], ["device", "by name"]]))),
     rows, pager));
   let timer;
   let latest = 0;
@@ -53,7 +53,7 @@ export function openOne(main, page, device) {
 
   async function refresh() {
     const found = await page.ask(`devices/${encodeURIComponent(device)}`);
-    if (!main.contains(body)) return;
+    if (found === undefined || !main.contains(body)) return;
     if (!found) return show(body, panel(h("h1", {}, device), h("p", {}, "No such device was heard here.")));
     const app = page.summary?.runs[found.history[0]?.run];
     const known = [["Last heard", found.heard_at ? `${clock(found.heard_at)}, ${span(found.now - found.heard_at)} ago` : "never"], ["Heartbeat every", span(found.interval_s)],
@@ -68,7 +68,7 @@ export function openOne(main, page, device) {
 
   function history(found) {
     const columns = [["When"], ["Run", false, false], ["Asked for"], ["Outcome"], ["Took", true], ["Of it work", true], ["Sent", true, false]];
-    const rows = found.history.map((row) => [clock(row.sent_at), link("runs", row.run), row.method, row.outcome ? state(row.outcome) : state("open", "open"),
+    const rows = found.history.map((row) => [clock(row.sent_at), link("runs", row.run), method(row.method), row.outcome ? state(row.outcome) : state("open", "open"),
       span((row.ended_at ?? found.now) - row.sent_at), row.worked_s === null ? "–" : span(row.worked_s), plural(row.sendings, "time")]);
     const latest = found.history[0];
     const drawn = latest ? timeline({ opened_at: latest.sent_at, closed_at: latest.ended_at }, { exchanges: [latest], now: found.now, count: 1, why: "" }) : [];

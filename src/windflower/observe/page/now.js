@@ -10,8 +10,8 @@ export function why(run, now) {
   const phase = run.phase;
   if (run.state === "suspended") return `Suspended: ${run.reason}. It goes on with: windflower run --resume ${run.run}`;
   if (run.state !== "open") return `${run.state === "done" ? "Done" : "Failed"}${run.reason ? `: ${run.reason}` : ""}`;
-  if (phase === undefined) return "It is under way, beside a run that began later.";
-  if (!phase) return "Between two phases: the app itself is at work.";
+  if (phase === undefined) return "It is under way beside another run.";
+  if (!phase) return run.pushed.waiting ? `No phase is open. At work: ${waited(run.pushed, now)}.` : "Between two phases: the app itself is at work.";
   const answered = phase.ok + phase.failed;
   const said = [`Now ${called(phase)}: ${figure(answered)} of ${plural(phase.devices, "device")} answered in ${span(now - phase.opened_at)}.`];
   if (phase.waiting_for.length) said.push(`Waits for ${waited(phase, now)}.`);
@@ -30,7 +30,8 @@ function ending(phase, now) {
   const left = phase.deadline_at - now;
   const latest = phase.deadline_at ? (left > 0 ? `, at ${clock(phase.deadline_at)} (in ${span(left)}) at the latest` : ", now that its time is over") : "";
   const lost = phase.offline ? (phase.waits_for_offline ? ", with or without whoever is offline" : ", without whoever is offline") : "";
-  return `It goes on ${enough}${latest}${latest ? lost : ""}`;
+  const least = phase.minimum > phase.ok ? `. With fewer than ${phase.minimum} good answers the run is suspended` : "";
+  return `It goes on ${enough}${latest}${latest ? lost : ""}${latest && least}`;
 }
 
 /** The run's bar: who has answered, and how. */
@@ -68,11 +69,11 @@ export function open(main, page, chosen) {
   const parts = Object.fromEntries(["head", "numbers", "charts", "answers", "news", "lanes", "costs", "unfit"].map((name) => [name, h("div", { id: name })]));
   const select = h("select", { id: "phase", onchange: () => follow() });
   const body = h("div", {});
+  const said = h("p", { class: "skip", role: "status" });
   const why_ = h("p", { class: "why" }); // it changes each second: what is new is told by the news below
   parts.lanes.append(panel(h("div", { class: "top" }, h("h2", {}, "Who did what, and when"), h("label", { class: "inline" }, "Phase", select)), body));
   parts.charts.className = "two";
-  parts.news.setAttribute("aria-live", "polite");
-  show(main, parts.head, parts.numbers, parts.charts, h("div", { class: "two" }, parts.answers, parts.news), parts.lanes, parts.unfit, parts.costs);
+  show(main, parts.head, parts.numbers, parts.charts, h("div", { class: "two" }, parts.answers, parts.news), parts.lanes, parts.unfit, parts.costs, said);
   let run = null;
   let asked = "";
   let busy = false;
@@ -84,7 +85,10 @@ export function open(main, page, chosen) {
     answers: once(() => show(parts.answers, answers(run))),
     costs: once(() => show(parts.costs, costs(run))),
     unfit: once(() => show(parts.unfit, unfit(run))),
-    news: once((items) => show(parts.news, news(items))),
+    news: once((items) => {
+      show(parts.news, news(items));
+      said.textContent = items.at(-1)?.text ?? "";
+    }),
     choices: once((numbers) => {
       const kept = select.value;
       const phase = (number) => run.phases.find((one) => one.number === number);
@@ -97,7 +101,7 @@ export function open(main, page, chosen) {
     const phase = select.value ? run?.phases.find((one) => one.number === Number(select.value)) : run?.phases.at(-1);
     if (!phase) return show(body, quiet("No phase yet."));
     const told = await page.ask(`runs/${run.run}/phases/${phase.number}?limit=${LANES}`);
-    if (main.contains(body)) show(body, told ? timeline(phase, told) : quiet("What devices did in it is not kept any more: see windflower report."));
+    if (told !== undefined && main.contains(body)) show(body, told ? timeline(phase, told) : quiet("That is not kept any more: see windflower report."));
   }
 
   /** Ask for what is new of the run; at most once a second, and late replies may change a few phases before the last. */
@@ -124,7 +128,7 @@ export function open(main, page, chosen) {
     const head = chosen && summary.run?.run !== chosen ? summary.runs[chosen] : summary.run;
     paint.news(summary.news);
     if (!head) {
-      const text = chosen ? "This gateway does not know such a run." : "No run yet. Start one: windflower run, in a Flower app's folder.";
+      const text = chosen ? "This gateway does not know such a run." : "No run yet: windflower run APP_DIR starts one.";
       return show(parts.head, panel(h("h1", {}, "windflower"), h("p", { class: "why" }, text)));
     }
     const phase = head.phase ?? null;
@@ -141,7 +145,8 @@ export function open(main, page, chosen) {
   function tick(head = chosen ? page.summary?.runs[chosen] : page.summary?.run) {
     const latest = page.summary?.run;
     if (!head) return;
-    const text = why(latest?.run === head.run ? latest : head, page.now());
+    const as = page.lostAt ? `As of ${clock(page.lostAt)}: ` : "";
+    const text = as + why(latest?.run === head.run ? latest : head, page.now());
     if (why_.textContent !== text) why_.textContent = text;
     if (run?.run === head.run && head.state === "open") {
       show(parts.numbers, six(run, page.now()));

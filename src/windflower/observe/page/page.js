@@ -4,8 +4,7 @@ import { open as openRun } from "./now.js";
 import { open as openRuns } from "./runs.js";
 import { clock, figure, h, plural, show } from "./words.js";
 
-const main = document.getElementById("main");
-const link = document.getElementById("link");
+const [main, link, fleet, where] = ["main", "link", "fleet", "broker"].map((id) => document.getElementById(id));
 const ROUTES = [
   [/^#\/devices\/(.+)$/, "devices", openOne],
   [/^#\/devices$/, "devices", openDevices],
@@ -17,15 +16,16 @@ const ROUTES = [
 const page = {
   summary: null,
   ahead: 0,
-  /** The gateway's clock, which need not be the watcher's. */
-  now: () => Date.now() / 1000 - page.ahead,
-  /** Ask the gateway; null where it does not know, or does not answer. */
+  lostAt: 0,
+  /** The gateway's clock, which need not be the watcher's; it stands still while nobody answers. */
+  now: () => (page.lostAt || Date.now() / 1000) - page.ahead,
+  /** Ask the gateway; null where it does not know, undefined where it does not answer. */
   async ask(path) {
     try {
       const answer = await fetch(`api/v1/${path}`);
       return answer.ok ? await answer.json() : null;
     } catch {
-      return null;
+      return undefined;
     }
   },
 };
@@ -58,25 +58,24 @@ function take(changes) {
   for (const run of changes.gone ?? []) delete page.summary.runs[run];
   const { devices, broker, run } = page.summary;
   const offline = devices.offline ? `, ${figure(devices.offline)} offline` : "";
-  document.getElementById("fleet").textContent = `${plural(devices.online, "device")} online${offline}`;
-  show(document.getElementById("broker"), broker.problem ? h("span", { class: "state failed" }, `broker ${broker.address} is lost: ${broker.problem}`) : `broker ${broker.address}`);
+  fleet.textContent = broker.problem ? "the broker is lost" : `${plural(devices.online, "device")} online${offline}`;
+  show(where, broker.problem ? h("span", { class: "state failed" }, `broker ${broker.address} is lost: ${broker.problem}`) : `broker ${broker.address}`);
   document.title = run ? `${run.state === "open" ? `round ${run.round}` : run.state} · ${run.app} · windflower` : "windflower";
   view?.update(page.summary);
 }
 
 function follow() {
   const stream = new EventSource("api/v1/stream");
-  let lostAt = 0;
   stream.onopen = () => {
-    lostAt = 0;
+    page.lostAt = 0;
     link.className = "";
     link.textContent = "live";
   };
   stream.onmessage = ({ data }) => take(JSON.parse(data));
   stream.onerror = () => {
-    lostAt ||= Date.now() / 1000;
+    page.lostAt ||= Date.now() / 1000;
     link.className = "bad";
-    link.textContent = `the gateway does not answer since ${clock(lostAt)}: trying again`;
+    link.textContent = `no answer since ${clock(page.lostAt)}: trying again`;
     if (stream.readyState === EventSource.CLOSED) {
       stream.close();
       setTimeout(follow, 2000);

@@ -127,19 +127,19 @@ export function costs(run) {
   const shown = rounds.map((round) => cells(round || "before", priced.filter((phase) => phase.round === round)));
   return card("What it costs",
     priced.length ? table(`All ${plural(priced.length, "phase")}, and the latest ${plural(rounds.length, "round")}`, columns, [cells("all", priced), ...shown]) : quiet("No phase is over yet."),
-    quiet(`Everything that passed while a phase was open, heartbeats too. Requests are uploads and downloads of what is too large for a message. Dollars: ${run.prices}, as if metered there.${least(priced) && " ≥: the run or its gateway was killed meanwhile; what passed until it was back is not counted."}`));
+    quiet(`All that passed while a phase was open. Requests move what is too large for a message. Dollars: ${run.prices}, as if metered there.${least(priced) && " ≥: the run or its gateway stopped meanwhile; what passed until it was back is not counted."}`));
 }
 
 /** Who was asked nothing because it cannot run the app. */
 export function unfit(run) {
   const rows = Object.entries(run.unfit);
-  return rows.length ? card("Left out", table("Devices that cannot run this app", [["Device"], ["Why"]], rows)) : null;
+  return rows.length ? card("Left out", table(`${plural(run.left_out, "device")} that cannot run this app`, [["Device"], ["Why"]], rows)) : null;
 }
 
 /** What a phase is: "round 3, train". */
 export const called = ({ round, type }) => (round ? `round ${round}, ${type}` : type);
 
 /** What a run is, in a line. */
-export function heading(run, rounds = run.round) {
-  return h("div", { class: "top" }, h("h1", {}, run.app || "a run"), state(run.state), h("span", { class: "quiet" }, `${bundle(run)} · run ${run.run} · round ${rounds} · since ${day(run.started_at)}`));
+export function heading(run) {
+  return h("div", { class: "top" }, h("h1", {}, run.app || "a run"), state(run.state), h("span", { class: "quiet" }, `${bundle(run)} · run ${run.run} · round ${run.round} · since ${day(run.started_at)}`));
 }

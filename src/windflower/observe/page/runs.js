@@ -1,6 +1,6 @@
 // All runs that this gateway knows, and some of them side by side.
 import { curves } from "./charts.js";
-import { accuracies, latest, losses, others, price, rounds, size, total } from "./run.js";
+import { accuracies, latest, losses, others, price, size, total } from "./run.js";
 import { card, day, figure, h, link, panel, quiet, show, span, state, table } from "./words.js";
 
 const MOST = 4;
@@ -49,18 +49,11 @@ export function open(main, page) {
       ["State", (run) => state(run.state)], ["Accuracy", (run) => figure(latest(accuracies(run)))], ["Loss", (run) => figure(latest(losses(run)))],
       ["Rounds", (run) => String(run.round)], ["Run time", (run) => span((run.ended_at ?? page.now()) - run.started_at)],
       ["Replies ok", (run) => figure(run.ok)], ["Failed", (run) => figure(run.failed)], ["Late", (run) => figure(run.late)],
-      ["Slowest round", (run) => slowest(run)], ["Device work", (run) => span(total(run.phases, (p) => p.worked_s))], ["Of it in vain", (run) => span(total(run.phases, (p) => p.wasted_s))],
+      ["Device work", (run) => span(total(run.phases, (p) => p.worked_s))], ["Of it in vain", (run) => span(total(run.phases, (p) => p.wasted_s))],
       ["Bytes", (run) => size(run.phases)], ["On AWS", (run) => price(run.phases)],
     ];
     show(beside, h("div", { class: "two" }, [["Accuracy", accuracies], ["Loss", losses], ["What else was measured", others]].map(([title, read]) => [title, lines(read)]).filter(([, drawn]) => drawn.length).map(([title, drawn]) => curves(title, drawn))),
       card("Side by side", table("Each run in a column", [[""], ...runs.map((run) => [run.run])], facts.map(([name, read]) => [name, ...runs.map(read)]))));
-  }
-
-  function slowest(run) {
-    const took = new Map();
-    for (const phase of run.phases) took.set(phase.round, (took.get(phase.round) ?? 0) + ((phase.closed_at ?? page.now()) - phase.opened_at));
-    const [round, seconds] = [...took].sort((a, b) => b[1] - a[1])[0] ?? [0, null];
-    return rounds(run).length ? `${span(seconds)} (round ${round})` : "–";
   }
 
   return { update, close: () => clearInterval(every) };

@@ -76,12 +76,20 @@ const WORDS = { open: "running", missing: "no answer", late: "too late", ok: "ok
 /** A state: a shape, a word and a colour. */
 export const state = (name, word) => h("span", { class: `state ${name}` }, word ?? WORDS[name] ?? name);
 
-/** Replace what an element shows, but leave it alone if nothing changed: no flicker, no lost focus. */
+/** What a device was asked, in Flower's words. */
+export const method = (name) => (name === "fit" ? "train" : name);
+
+let pressed = null; // what is under a finger, until the click is over
+addEventListener("pointerdown", ({ target }) => { pressed = target; });
+for (const end of ["pointerup", "pointercancel", "hashchange"]) addEventListener(end, () => setTimeout(() => { pressed = null; }));
+
+/** Replace what an element shows: focus is kept, and nothing goes away under a finger. */
 export function show(parent, ...children) {
+  if (parent.contains(pressed)) return void setTimeout(show, 200, parent, ...children);
   const { id, tagName, hash } = document.activeElement;
-  const held = parent.contains(document.activeElement) && (id ? `#${CSS.escape(id)}` : hash ? `a[href="${CSS.escape(hash)}"]` : tagName);
+  const focused = parent.contains(document.activeElement) && (id ? `#${CSS.escape(id)}` : hash ? `a[href="${CSS.escape(hash)}"]` : tagName);
   parent.replaceChildren(...children.flat(9).filter((child) => child !== null && child !== undefined));
-  if (held) parent.querySelector(held)?.focus();
+  if (focused) parent.querySelector(focused)?.focus();
 }
 
 /** A table; `columns` are [heading, is a number, shown on phones too]. Cells are text or elements. */
