@@ -140,20 +140,24 @@ async def _demo_that_stays(request: JobRequest, *, is_json: bool) -> dict[str, A
 
 
 class _Pids:
-    """Says once all devices run how to lose one."""
+    """Says once all devices run how to lose one, and again when that one has another pid."""
 
     def __init__(self, devices: int) -> None:
         self._left = devices
+        self._named = ""
 
     def take(self, line: dict[str, Any]) -> None:
-        if line["event"] != "process-started" or line["kind"] != "device" or not self._left:
+        if line["event"] != "process-started" or line["kind"] != "device":
             return
         self._left -= 1
-        if not self._left:
+        if self._left == 0:
+            self._named = line["name"]
             sys.stderr.write(
                 f"To lose {line['name']}: kill -9 {line['pid']}. It is started again after"
                 f" {_AWAY_S:.0f} s. Ctrl-C ends all.\n"
             )
+        elif line["name"] == self._named:
+            sys.stderr.write(f"To lose {line['name']} once more: kill -9 {line['pid']}.\n")
 
 
 async def _demo_with_chaos(request: JobRequest, rounds: int, *, is_json: bool) -> dict[str, Any]:

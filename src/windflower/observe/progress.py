@@ -78,7 +78,7 @@ class Progress:
 
     def text(self) -> str:
         """Return what a person wants to know now."""
-        numbers = "  ".join(f"{k} {v:.3f}" for k, v in self._metrics.items())
+        numbers = "  ".join(f"{k} {_number(v)}" for k, v in self._metrics.items())
         waiting = ", ".join(sorted(self._waiting)[:_NAMED])
         waiting += " …" if len(self._waiting) > _NAMED else ""
         now = f"{self._phase}: {self._answered} answered"
@@ -103,6 +103,10 @@ class Progress:
         for item in self._news[news:]:
             sys.stderr.write(f"  {item}\n")
         if self.round > rounds:
-            numbers = ", ".join(f"{k} {v:.3f}" for k, v in line["metrics"].items())
+            numbers = ", ".join(f"{k} {_number(v)}" for k, v in line["metrics"].items())
             of = "" if self._rounds is None else f"/{self._rounds}"
             sys.stderr.write(f"round {line['round']}{of}: {numbers}\n")
+
+
+def _number(value: float | None) -> str:
+    return "nan" if value is None else f"{value:.3f}"

@@ -123,7 +123,11 @@ _SENTENCES: Final[dict[str, Callable[[Line], str]]] = {
     "gateway-ready": lambda e: (
         f"broker {e['broker']}" + (f", page {e['page']}" if "page" in e else "")
     ),
-    "gateway-lost": lambda _: "the gateway is gone",
+    "gateway-lost": lambda e: (
+        f"the gateway is gone: waiting at most {e['timeout-s']:.0f} s for it to come back"
+        if "timeout-s" in e
+        else "the gateway is gone, and is started again"
+    ),
     "waiting-for-gateway": lambda e: (
         f"the gateway of {e['state']} was killed: waiting at most {e['timeout-s']:.0f} s for it to"
         " come back"

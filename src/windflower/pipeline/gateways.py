@@ -113,6 +113,11 @@ class Gateway:
         except OSError as error:
             raise GatewayUnavailable(f"the gateway of {self._state} went away") from error
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether somebody else has to start it again if it goes away."""
+        return self._process is None and not self.card.is_private
+
     async def renew(self) -> None:
         """Find the gateway again that went away: start ours anew, wait for anybody else's.
 
@@ -120,7 +125,7 @@ class Gateway:
             GatewayUnavailable: it did not come back.
         """
         self.line.close()
-        if self._process is None and not self.card.is_private:
+        if self.is_waited_for:
             self.card, self.line = await _until_back(self._state)
             return
         if self._process is not None:

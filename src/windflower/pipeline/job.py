@@ -31,7 +31,7 @@ from windflower.flower.app_folder import AppFolder
 from windflower.gateway.line import SocketLine
 from windflower.gateway.request import RunRequest
 from windflower.pipeline.following import Lines, followed
-from windflower.pipeline.gateways import Gateway, gateway_for
+from windflower.pipeline.gateways import RETURN_S, Gateway, gateway_for
 from windflower.pipeline.publication import publish
 from windflower.pipeline.simulated import (
     AWAY_S,
@@ -151,6 +151,8 @@ async def run_job(
         WindflowerError: the gateway or the devices did not start.
     """
     begun = asyncio.get_running_loop().time()
+    # Before a broker and a gateway are started for nothing.
+    app = AppFolder.read(request.app.absolute()) if request.resume is None else None
     async with AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(
             gateway_for(request.state, request.broker, show, request.environment)
@@ -158,7 +160,7 @@ async def run_job(
         _check_broker(request, gateway)
         job = _Job(request, gateway, show, output, log)
         job.greet()
-        record, app, online = await job.open(stack)
+        record, app, online = await job.open(stack, app)
         record, reason, error = await job.keep_going(record, app)
         if request.publishes and record.state == "done":
             try:
@@ -220,19 +222,22 @@ class _Job:
             try:
                 return await asyncio.to_thread(call, self._gateway.line, *args, **more)
             except GatewayUnavailable:
-                self._show({"event": "gateway-lost"})
+                limit = {"timeout-s": RETURN_S} if self._gateway.is_waited_for else {}
+                self._show({"event": "gateway-lost", **limit})
                 await self._gateway.renew()
                 self.greet()
         return await asyncio.to_thread(call, self._gateway.line, *args, **more)
 
     # ------------------------------------------------------------------------------ beginning
 
-    async def open(self, stack: AsyncExitStack) -> tuple[RunRecord, AppFolder, int]:
+    async def open(
+        self, stack: AsyncExitStack, app: AppFolder | None
+    ) -> tuple[RunRecord, AppFolder, int]:
         """Open or resume the run, with its devices; return it, its app, and who is online."""
         request = self._request
         if request.resume is not None:
             return await self._resume(stack, request.resume)
-        app = AppFolder.read(request.app.absolute())
+        assert app is not None  # noqa: S101 - it was read, since nothing is resumed
         overrides = app.override(request.overrides)
         _check_seed(app, request.seed)
         policy = replace(app.policy, **request.policy)
@@ -301,7 +306,9 @@ class _Job:
             await stack.enter_async_context(simulated_devices(plan, app, self._show))
 
     async def _wait_for_devices(self, need: int, timeout_s: float) -> int:
-        self._show({"event": "waiting-for-devices", "need": need, "timeout-s": timeout_s})
+        known = await self.ask(SocketLine.devices)
+        if sum(device["online"] for device in known) < need:
+            self._show({"event": "waiting-for-devices", "need": need, "timeout-s": timeout_s})
         return int(await self.ask(SocketLine.wait_for_devices, need, timeout_s=timeout_s))
 
     async def _look_for_devices(self, record: RunRecord) -> int:

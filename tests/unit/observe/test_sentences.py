@@ -63,3 +63,12 @@ def test_a_disk_with_less_room_than_a_run_may_need_is_said_with_the_fix() -> Non
     assert sentence(full).endswith(": make room, or set resume_gb lower")
     small = {**full, "earlier": "1-a", "earlier_bytes": 2**20}
     assert not sentence(small).endswith("lower")
+
+
+def test_a_gateway_that_is_gone_is_waited_for_so_long_or_started_again() -> None:
+    lost = {"event": "gateway-lost"}
+
+    assert "the gateway is gone, and is started again" == sentence(lost)
+    assert sentence({**lost, "timeout-s": 60.0}).endswith(
+        "waiting at most 60 s for it to come back"
+    )

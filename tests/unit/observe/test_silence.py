@@ -72,7 +72,7 @@ def test_what_holds_a_run_up_is_said_rather_than_what_it_would_do() -> None:
     meanwhile = silence.due()
 
     assert "still: waiting for 3 devices, at most 60 s" == before
-    assert "still: the gateway is gone" == meanwhile
+    assert "still: the gateway is gone, and is started again" == meanwhile
 
 
 def test_a_phase_goes_on_where_its_gateway_was_killed() -> None:
