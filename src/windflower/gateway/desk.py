@@ -117,7 +117,7 @@ class Desk:
         self._runs = {record.run: record for record in runs}
         self._last_number = last_number
         for record in runs:
-            if record.state == "open":
+            if record.state == "open" and not record.publishes:
                 self._feed.report(RunLeftOpen(run=record.run))
 
     # -------------------------------------------------------------------------------- runs

@@ -36,8 +36,8 @@ ERRORS: Final = 500
 ERROR_CHARS: Final = 4_000
 
 SUMS: Final = (
-    *("run-started", "run-resumed", "run-suspended", "run-left-open", "run-ended", "device-unfit"),
-    *("phase-opened", "phase-closed", "round-measured"),
+    *("run-started", "run-resumed", "run-suspended", "run-left-open", "run-ended"),
+    *("phase-opened", "phase-closed", "round-measured", "device-unfit", "model-published"),
 )
 """Events of an earlier life that count however old they are: they add up what the others tell."""
 
@@ -156,6 +156,7 @@ class Board:
         self._price = price
         self._points = points or POINTS
         self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._publications: OrderedDict[str, Run] = OrderedDict()
         self._timelines = Timelines(exchanges)
         self._news = News(news)
         self._errors: OrderedDict[str, Line] = OrderedDict()
@@ -174,6 +175,7 @@ class Board:
             "phase-closed": self._phase_closed,
             "round-measured": self._measured,
             "device-unfit": self._unfit,
+            "model-published": self._published,
             "command-sent": self._sent,
             "command-progressed": self._timelines.progressed,
             "reply-accepted": self._settled,
@@ -209,7 +211,10 @@ class Board:
         by_run: defaultdict[str, list[SettledExchange]] = defaultdict(list)
         for exchange in settled:
             by_run[exchange.run].append(exchange)
-        for record in sorted(records, key=lambda record: record.number, reverse=True)[:RUNS]:
+        known = sorted(records, key=lambda record: record.number, reverse=True)
+        for record in reversed([record for record in known if record.publishes]):
+            self._keep_publication(self._runs.pop(record.run, Run(record.run, "", 0.0)))
+        for record in [record for record in known if not record.publishes][:RUNS]:
             if record.run not in self._runs:
                 self._runs[record.run] = Run(record.run, record.app, record.created_at)
                 self._runs.move_to_end(record.run, last=False)
@@ -395,6 +400,15 @@ class Board:
             over = (name for name, run in self._runs.items() if run.state != "open")
             del self._runs[next(over, next(iter(self._runs)))]
 
+    def _published(self, line: Line) -> None:
+        """Note what is no run of an app: devices are asked for it, and it is not listed."""
+        self._keep_publication(Run(line["run"], "", line["at"]))
+
+    def _keep_publication(self, publication: Run) -> None:
+        self._publications[publication.run] = publication
+        while len(self._publications) > RUNS:
+            self._publications.popitem(last=False)
+
     def _run_resumed(self, line: Line) -> None:
         run = self._run(line)
         run.state, run.reason, run.app = "open", "", run.app or line.get("app", "")
@@ -507,6 +521,8 @@ class Board:
     def _run(self, line: Line) -> Run:
         """Return a run; one that began before this gateway did is made up of what is known."""
         name = line["run"]
+        if name in self._publications:
+            return self._publications[name]
         if name not in self._runs:
             self._runs[name] = Run(name, "", line["at"])
         return self._runs[name]

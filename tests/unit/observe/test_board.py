@@ -396,6 +396,26 @@ def test_a_run_that_ends_in_a_phase_ends_the_phase_too(board: Board) -> None:
     assert not board.is_asked("d1")
 
 
+def test_a_model_that_is_published_is_no_run(board: Board) -> None:
+    publication = {"run": "2-p", "device": "d0", "command": "c-p", "method": "set_parameters"}
+    published = {"event": "model-published", "at": 3.0, "run": "2-p", "model": "m", "of": "1-a"}
+    sending = {"event": "command-sent", "at": 3.1, **publication, "again": False}
+    taking = {"event": "reply-accepted", "at": 3.2, **publication, "worked_s": 0.0}
+    for line in (published, sending, taking):
+        board.write(line)
+    later = Board()  # of a gateway whose log does not hold the publication any more
+    later.replay([sending, taking])
+    later.recall([replace(RUN_RECORD, run="2-p", number=2, publishes="1-a", state="open")])
+    later.write({**sending, "at": 5.0, "command": "c-q"})
+
+    assert ["1-a"] == list(board.summary([], 4.0)["runs"])
+    assert "1-a" == board.summary([], 4.0)["run"]["run"]
+    assert [] == list(later.summary([], 6.0)["runs"])
+    asked = board.latest("d0")
+    assert asked is not None
+    assert "set_parameters" == asked["method"]
+
+
 def test_a_run_that_nobody_executes_is_not_said_to_be_under_way(board: Board) -> None:
     board.write({"event": "run-left-open", "at": 2.0, **RUN})
     left = board.summary([], 3.0)["run"]
