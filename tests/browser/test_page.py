@@ -60,6 +60,23 @@ def test_a_curve_says_what_it_is_worth_where_it_is_pointed_at(
     expect(bars.locator(".legend")).to_have_text("okfailedlate")
 
 
+def test_nothing_goes_away_under_a_finger(watched: Watched, watcher: Watcher) -> None:
+    """A live table is drawn anew every few seconds, also between a press and its click."""
+    page = watcher.open(f"{watched.page}/#/devices")
+    heard = page.locator("tbody tr").first.locator("td").nth(2)
+    expect(heard).to_contain_text("ago")
+    page.locator("tbody a").first.hover()
+    page.mouse.down()
+    before = heard.text_content()
+    page.wait_for_timeout(3_500)  # longer than between two looks
+    assert before == heard.text_content()
+    page.mouse.up()
+    expect(page.locator("main")).to_contain_text("What it did lately")
+    page.go_back()
+    page.locator("tbody tr").first.click(button="right")
+    expect(heard).not_to_have_text(str(heard.text_content()), timeout=10_000)
+
+
 def test_a_device_shows_its_last_error_with_its_traceback(
     watched: Watched, watcher: Watcher
 ) -> None:
@@ -128,6 +145,9 @@ def test_a_keyboard_is_enough(watched: Watched, watcher: Watcher) -> None:
     page.get_by_role("link", name="Devices").focus()
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("Devices")
+    page.get_by_text("To the content").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("Devices")
     page.get_by_label("Name holds").focus()
     page.keyboard.type("-03")
     expect(page.locator("tbody tr")).to_have_count(1)
@@ -143,7 +163,7 @@ def test_nothing_moves_for_who_does_not_want_it(watched: Watched, watcher: Watch
 
 def test_an_address_that_makes_no_sense_is_no_end(watched: Watched, watcher: Watcher) -> None:
     page = watcher.open(f"{watched.page}/#/runs/%")
-    expect(page.locator("main")).to_contain_text("does not know such a run")
+    expect(page.locator("main")).to_contain_text("No such run is known here")
     expect(page.locator("#link")).to_have_text("live")
     long = "9" * 5_000
 

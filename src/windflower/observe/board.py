@@ -402,6 +402,8 @@ class Board:
 
     def _published(self, line: Line) -> None:
         """Note what is no run of an app: devices are asked for it, and it is not listed."""
+        for earlier in self._publications:  # devices are asked for the latest only
+            self._timelines.give_up(earlier, line["at"])
         self._keep_publication(Run(line["run"], "", line["at"]))
 
     def _keep_publication(self, publication: Run) -> None:
@@ -412,6 +414,7 @@ class Board:
     def _run_resumed(self, line: Line) -> None:
         run = self._run(line)
         run.state, run.reason, run.app = "open", "", run.app or line.get("app", "")
+        run.unfit, run.left_out = {}, 0  # who cannot run the app is told again
 
     def _run_suspended(self, line: Line) -> None:
         run = self._run(line)
@@ -419,8 +422,9 @@ class Board:
 
     def _run_left_open(self, line: Line) -> None:
         run = self._run(line)
-        run.state = "suspended"
-        run.reason = "its gateway was started again, and nobody executes it yet"
+        if run.state == "open":
+            run.state = "suspended"
+            run.reason = "its gateway was started again, and nobody executes it yet"
 
     def _run_ended(self, line: Line) -> None:
         run = self._run(line)
@@ -497,8 +501,8 @@ class Board:
         if outcome == "failed":
             self._keep_error(line)
         run.answers[outcome] += 1
-        phase = run.phase
-        if phase is not None:
+        phase = self._phase(run, self._timelines.phase_of(line))
+        if phase is not None and phase.closed_at is None:
             setattr(phase, outcome, getattr(phase, outcome) + 1)
             phase.worked_s += line.get("worked_s", 0.0)
             phase.failed_s += line.get("worked_s", 0.0) if outcome == "failed" else 0.0

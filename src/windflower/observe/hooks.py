@@ -81,7 +81,8 @@ class Hooks:
         headers = {"content-type": "application/json"}
         async with httpx.AsyncClient(timeout=self._patience_s) as client:
             answer = await client.post(url, content=body, headers=headers)
-            answer.raise_for_status()
+        if not answer.is_success:  # httpx's own error would name the whole URL
+            raise OSError(f"it answered {answer.status_code}")
 
 
 def _place(url: str) -> str:

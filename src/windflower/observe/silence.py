@@ -12,13 +12,18 @@ SILENT_S: Final = 10.0
 
 SILENT_AT_MOST_S: Final = 300.0
 
-_HOLDS: Final = frozenset((
-    "gateway-starting", "waiting-for-devices", "waiting-for-gateway", "gateway-lost", "broker-lost",
-    "run-left-open", "run-suspended",
-))  # fmt: skip
-_GOES_ON: Final = frozenset(
-    ("gateway-ready", "broker-connected", "run-started", "run-resumed", "phase-opened")
-)
+_HOLDS: Final = {
+    **dict.fromkeys(("gateway-starting", "waiting-for-gateway", "gateway-lost"), "gateway"),
+    "broker-lost": "broker",
+    **dict.fromkeys(("waiting-for-devices", "run-left-open", "run-suspended"), "run"),
+}
+"""What holds a run up, by event: the gateway, the broker, or the run itself."""
+
+_GOES_ON: Final = {
+    "gateway-ready": ("gateway",),
+    "broker-connected": ("gateway", "broker"),
+    **dict.fromkeys(("run-started", "run-resumed", "phase-opened"), ("gateway", "broker", "run")),
+}
 _NAMED: Final = 4
 
 
@@ -33,7 +38,7 @@ class Silence:
         self._now = now
         self._phase: Phase | None = None
         self._waiting: set[str] = set()
-        self._held_by = ""
+        self._held_by: dict[str, str] = {}
         self._since = now()
         self._gap_s = SILENT_S
 
@@ -43,9 +48,10 @@ class Silence:
         if said := sentence(line):
             self._since, self._gap_s = self._now(), SILENT_S
         if line["event"] in _HOLDS:
-            self._held_by = said
-        elif line["event"] in _GOES_ON:
-            self._held_by = ""
+            self._held_by.pop(_HOLDS[line["event"]], None)  # the latest stands last
+            self._held_by[_HOLDS[line["event"]]] = said
+        for holder in _GOES_ON.get(line["event"], ()):
+            self._held_by.pop(holder, None)
 
     def _count(self, line: dict[str, Any]) -> None:
         match line["event"]:
@@ -61,8 +67,8 @@ class Silence:
                 self._waiting.add(line["device"])
             case "reply-accepted" | "reply-failed" | "reply-missing":
                 self._waiting.discard(line["device"])
-                if self._phase is not None:
-                    self._phase.answered += 1
+                if self._phase is not None:  # what was pushed before it may be answered too
+                    self._phase.answered = min(self._phase.answered + 1, self._phase.devices)
             case _:
                 pass
 
@@ -73,7 +79,7 @@ class Silence:
         self._since = self._now()
         self._gap_s = min(2 * self._gap_s, SILENT_AT_MOST_S)
         if self._held_by:
-            return f"still: {self._held_by}"
+            return f"still: {list(self._held_by.values())[-1]}"
         phase = self._phase
         open_ = len(self._waiting) if phase is None else phase.devices - phase.answered
         names = self._names(open_)

@@ -10,6 +10,7 @@ agree.
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import itemgetter
 from typing import Any, Final
 
@@ -37,6 +38,7 @@ class Exchange:
     """What became of one command, so far.
 
     Attributes:
+        run: of which run, or publication.
         command: its id.
         device: whom it was for.
         method: what it asks for.
@@ -52,6 +54,7 @@ class Exchange:
         spent_s: seconds that it waited, downloaded, worked and uploaded until then.
     """
 
+    run: str
     command: str
     device: str
     method: str
@@ -190,15 +193,18 @@ class Timelines:
         """End a phase; what was asked before a death, and not again after it, never settles."""
         timeline = self.of_phase(run, phase) or Timeline()
         for command in [c for c, e in timeline.exchanges.items() if e.ended_at is None]:
-            del timeline.exchanges[command], self._phase_of[command]
+            exchange = timeline.exchanges.pop(command)
+            del self._phase_of[command]
+            if self._latest.get(exchange.device) is exchange:
+                del self._latest[exchange.device]
 
     def give_up(self, run: str, at: float) -> None:
         """End whatever is open of a run that is over."""
-        for (known, _), timeline in self._timelines.items():
-            for exchange in timeline.exchanges.values() if known == run else ():
-                if exchange.ended_at is None:
-                    exchange.ended_at, exchange.outcome = at, "missing"
-                    exchange.reason = "the run was ended"
+        kept = (t.exchanges.values() for (known, _), t in self._timelines.items() if known == run)
+        for exchange in chain(self._latest.values(), *kept):
+            if exchange.run == run and exchange.ended_at is None:
+                exchange.ended_at, exchange.outcome = at, "missing"
+                exchange.reason = "the run was ended"
 
     def sent(self, run: str, phase: int, line: Line) -> None:
         """Take `command-sent`."""
@@ -206,7 +212,7 @@ class Timelines:
         if known is not None:
             known.sendings += 1
             return
-        exchange = Exchange(line["command"], line["device"], line["method"], line["at"])
+        exchange = Exchange(run, line["command"], line["device"], line["method"], line["at"])
         key = (run, phase)
         self._timelines.setdefault(key, Timeline()).exchanges[exchange.command] = exchange
         self._phase_of[exchange.command] = key

@@ -8,7 +8,7 @@ from samples import RUN_RECORD, PlainPrice
 
 from windflower.core.ledger import SettledExchange
 from windflower.core.roster import Presence
-from windflower.observe.board import ERRORS, NAMED, RUNS, SUMS, Board
+from windflower.observe.board import ERRORS, NAMED, RUNS, SUMS, UNFIT, Board
 from windflower.observe.news import NEWS
 
 RUN = {"run": "1-a"}
@@ -394,6 +394,54 @@ def test_a_run_that_ends_in_a_phase_ends_the_phase_too(board: Board) -> None:
     }
     assert told == later
     assert not board.is_asked("d1")
+
+
+def test_an_answer_to_what_was_pushed_counts_in_no_phase(board: Board) -> None:
+    for device in ("d0", "d1"):
+        board.write(sent(device, 2.0))
+    board.write(opened(1, 3.0, 1))
+    board.write(sent("d2", 3.0))
+    for device in ("d0", "d1", "d2"):
+        board.write(answered(device, 4.0))
+    told = board.summary([], 5.0)["run"]
+
+    assert (1, 0) == (told["phase"]["ok"], told["phase"]["waiting"])
+    assert 3 == told["ok"]
+
+
+def test_who_is_left_out_is_counted_once_however_often_a_run_begins(board: Board) -> None:
+    unfit = {"event": "device-unfit", "at": 2.0, **RUN, "reason": "r", "is_left_out": True}
+    for _ in range(3):
+        board.write({"event": "run-resumed", "at": 1.5, **RUN, "epoch": 2, "phases": 0, "app": "w"})
+        for number in range(2 * UNFIT):
+            board.write({**unfit, "device": f"d{number}"})
+    run = board.run("1-a")
+
+    assert run is not None
+    assert (2 * UNFIT, UNFIT) == (run["left_out"], len(run["unfit"]))
+
+
+def test_nobody_is_at_work_for_ever(board: Board) -> None:
+    """What was answered before a death, and not told, never settles. Nor do old publications."""
+    board.write(opened(1, 2.0, 2))
+    for device in ("d0", "d1"):
+        board.write(sent(device, 2.0))
+    board.write(opened(1, 5.0, 2, ok=1))
+    board.write(answered("d1", 6.0))
+    board.write(closed(6.0, ok=2, failed=0, late=0))
+    for number, device in ((2, "d2"), (3, "d3")):
+        name = f"{number}-p"
+        board.write({"event": "model-published", "at": 7.0, "run": name, "model": "m", "of": "1-a"})
+        board.write({**sent(device, 7.0), "run": name})
+
+    assert [False, False, False, True] == [board.is_asked(f"d{n}") for n in range(4)]
+
+
+def test_why_a_run_was_suspended_is_known_after_a_restart(board: Board) -> None:
+    board.write({"event": "run-suspended", "at": 2.0, **RUN, "reason": "too few answers"})
+    board.write({"event": "run-left-open", "at": 9.0, **RUN})
+
+    assert "too few answers" == board.summary([], 10.0)["run"]["reason"]
 
 
 def test_a_model_that_is_published_is_no_run(board: Board) -> None:

@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 
+from windflower.adapters.local.http_server import HttpServer
 from windflower.core.events import Event, HookFailed
 from windflower.observe.hooks import Hooks
 
@@ -43,3 +45,14 @@ async def test_a_program_that_does_not_end_is_ended() -> None:
     await Hooks(["sleep 60"], reported.append, patience_s=0.05).follow(once())
 
     assert [HookFailed(hook="sleep", reason="no end after 0.05 s")] == reported
+
+
+async def test_an_address_that_refuses_is_named_without_its_path() -> None:
+    """What the library that asks says of it would hold the whole address, written otherwise."""
+    server = HttpServer(Starlette(), host="127.0.0.1", port=0)
+    port = await server.start()
+    reported: list[Event] = []
+    await Hooks([f"http://127.0.0.1:{port}/ä secret"], reported.append).follow(once())
+    await server.stop()
+
+    assert [HookFailed(hook=f"http://127.0.0.1:{port}", reason="it answered 404")] == reported

@@ -108,3 +108,30 @@ def test_who_was_asked_by_hand_is_waited_for_too() -> None:
     clock.now += SILENT_S
 
     assert "still waiting for d0, d1, d2, d3 and 1 more" == silence.due()
+
+
+def test_a_run_that_nobody_executes_is_held_up_whatever_its_broker_does() -> None:
+    clock = Clock()
+    silence = Silence(clock)
+    silence.take({"event": "run-suspended", "run": "1-a", "reason": "too few answers"})
+    silence.take({"event": "broker-lost", "broker": "b", "reason": "refused"})
+    clock.now += SILENT_S
+    lost = silence.due()
+    silence.take({"event": "broker-connected", "broker": "b", "again": True})
+    clock.now += 3 * SILENT_S
+    back = silence.due()
+
+    assert "still: the broker is lost: refused" == lost
+    assert "still: run 1-a is suspended: too few answers" == back
+
+
+def test_no_more_answers_are_told_than_were_asked_for() -> None:
+    """What was pushed before a phase may be answered in it."""
+    clock = Clock()
+    silence = Silence(clock)
+    silence.take(opened())
+    for device in range(9):
+        silence.take(about(device, "reply-accepted"))
+    clock.now += SILENT_S
+
+    assert silence.due().startswith("still train: 6 of 6 answered")

@@ -15,7 +15,7 @@ function axes() {
 function draw(label, data, series, options = {}) {
   const element = h("div", { class: "chart", role: "img", "aria-label": label });
   const size = () => ({ width: Math.max(element.clientWidth, 120), height: 190 });
-  const chart = { element, plot: null, make: null };
+  const chart = { element, size, plot: null, make: null };
   chart.make = () => {
     chart.plot?.destroy();
     chart.plot = new uPlot({
@@ -41,7 +41,7 @@ function eachDrawn(act) {
     }
   }
 }
-addEventListener("resize", () => eachDrawn((c) => c.plot.setSize({ width: Math.max(c.element.clientWidth, 120), height: 190 })));
+addEventListener("resize", () => eachDrawn((c) => c.plot.setSize(c.size())));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => eachDrawn((c) => c.make()));
 
 function legend(names, fill) {

@@ -55,11 +55,11 @@ export function openOne(main, page, device) {
     const found = await page.ask(`devices/${encodeURIComponent(device)}`);
     if (found === undefined || !main.contains(body)) return;
     if (!found) return show(body, panel(h("h1", {}, device), h("p", {}, "No such device was heard here.")));
-    const app = page.summary?.runs[found.history[0]?.run];
+    const app = found.history.map((row) => page.summary?.runs[row.run]).find(Boolean);
     const known = [["Last heard", found.heard_at ? `${clock(found.heard_at)}, ${span(found.now - found.heard_at)} ago` : "never"], ["Heartbeat every", span(found.interval_s)],
       ["Was away", found.absences.length ? found.absences.map(([from, to]) => `${clock(from)} for ${span(to - from)}`).join("; ") : "not lately"],
       ["Labels", labels(found)], ["Agent", found.agent ?? "–"], ["Published model", found.model ?? "none"], ["Last app", app ? `${app.app} ${bundle(app)}` : "–"]];
-    const error = found.error ? [quiet(`${day(found.error.at)}, run ${found.error.run}`), h("pre", { tabindex: "0" }, found.error.reason)] : quiet("None that is known.");
+    const error = found.error ? [quiet(`${day(found.error.at)}, run ${found.error.run}`), h("pre", { tabindex: "0" }, found.error.reason)] : quiet("None is known.");
     show(body,
       panel(h("div", { class: "top" }, h("h1", {}, found.device), online(found)), facts("facts", known)),
       card("Last error", error));
@@ -68,7 +68,7 @@ export function openOne(main, page, device) {
 
   function history(found) {
     const columns = [["When"], ["Run", false, false], ["Asked for"], ["Outcome"], ["Took", true], ["Of it work", true], ["Sent", true, false]];
-    const rows = found.history.map((row) => [clock(row.sent_at), link("runs", row.run), method(row.method), row.outcome ? state(row.outcome) : state("open", "open"),
+    const rows = found.history.map((row) => [clock(row.sent_at), page.summary?.runs[row.run] ? link("runs", row.run) : row.run, method(row.method), row.outcome ? state(row.outcome) : state("open", "open"),
       span((row.ended_at ?? found.now) - row.sent_at), row.worked_s === null ? "–" : span(row.worked_s), plural(row.sendings, "time")]);
     const latest = found.history[0];
     const drawn = latest ? timeline({ opened_at: latest.sent_at, closed_at: latest.ended_at }, { exchanges: [latest], now: found.now, count: 1, why: "" }) : [];

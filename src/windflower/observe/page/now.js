@@ -113,11 +113,11 @@ export function open(main, page, chosen) {
     const from = Math.max((known.phases.at(-1)?.number ?? 0) - 4, 0);
     const found = await page.ask(`runs/${encodeURIComponent(id)}?phases_from=${from}&measured_after=${known.measured.at(-1)?.at ?? 0}`);
     setTimeout(() => { busy = false; }, 1000);
-    if (!found || !main.contains(parts.head)) return;
+    if (!found || !main.contains(parts.head)) return void (stale = id);
     run = { ...found, phases: [...known.phases.filter((phase) => phase.number < from), ...found.phases].slice(-POINTS), measured: [...known.measured, ...found.measured].slice(-POINTS) };
-    paint.charts(run.measured.length, run.run);
-    paint.answers(run.phases.map((p) => [p.ok, p.failed, p.late]), run.run);
-    paint.costs(run.phases.filter((p) => p.traffic).length, run.phases.map((p) => p.wasted_s), run.run);
+    paint.charts(run.measured.at(-1), run.run);
+    paint.answers(run.phases.map((p) => [p.number, p.ok, p.failed, p.late]), run.run);
+    paint.costs(run.phases.map((p) => [p.number, p.closed_at, p.wasted_s]), run.run);
     paint.unfit(run.unfit);
     paint.choices(run.timelines);
     show(parts.numbers, six(run, page.now()));
@@ -128,7 +128,7 @@ export function open(main, page, chosen) {
     const head = chosen && summary.run?.run !== chosen ? summary.runs[chosen] : summary.run;
     paint.news(summary.news);
     if (!head) {
-      const text = chosen ? "This gateway does not know such a run." : "No run yet: windflower run APP_DIR starts one.";
+      const text = chosen ? "No such run is known here." : "No run yet: windflower run APP_DIR starts one.";
       return show(parts.head, panel(h("h1", {}, "windflower"), h("p", { class: "why" }, text)));
     }
     const phase = head.phase ?? null;

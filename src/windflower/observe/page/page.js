@@ -84,7 +84,7 @@ function follow() {
 }
 
 addEventListener("hashchange", () => {
-  route();
+  if (location.hash !== "#main") route(); // that is where "To the content" leads
   main.focus({ preventScroll: true });
 });
 route();

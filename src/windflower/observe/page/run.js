@@ -127,7 +127,7 @@ export function costs(run) {
   const shown = rounds.map((round) => cells(round || "before", priced.filter((phase) => phase.round === round)));
   return card("What it costs",
     priced.length ? table(`All ${plural(priced.length, "phase")}, and the latest ${plural(rounds.length, "round")}`, columns, [cells("all", priced), ...shown]) : quiet("No phase is over yet."),
-    quiet(`All that passed while a phase was open. Requests move what is too large for a message. Dollars: ${run.prices}, as if metered there.${least(priced) && " ≥: the run or its gateway stopped meanwhile; what passed until it was back is not counted."}`));
+    quiet(`All that passed while a phase was open. Requests move what is too large for a message. Dollars: ${run.prices}, as if metered there.${least(priced) && " ≥: it stopped meanwhile; what passed until it was back is not counted."}`));
 }
 
 /** Who was asked nothing because it cannot run the app. */

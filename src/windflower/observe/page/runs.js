@@ -16,7 +16,7 @@ export function open(main, page) {
 
   function update(summary) {
     const rows = Object.values(summary.runs).sort((a, b) => b.started_at - a.started_at);
-    const now = JSON.stringify(rows);
+    const now = JSON.stringify([rows, [...chosen]]);
     if (now === before) return;
     before = now;
     const columns = [["Compare"], ["Run"], ["App"], ["State"], ["Began", false, false], ["Rounds", true], ["Ok", true, false], ["Failed", true, false], ["Late", true, false]];
@@ -32,6 +32,7 @@ export function open(main, page) {
     }
     if (box.checked) chosen.add(run);
     else chosen.delete(run);
+    update(page.summary);
     compare();
   }
 
@@ -48,7 +49,7 @@ export function open(main, page) {
     const facts = [
       ["State", (run) => state(run.state)], ["Accuracy", (run) => figure(latest(accuracies(run)))], ["Loss", (run) => figure(latest(losses(run)))],
       ["Rounds", (run) => String(run.round)], ["Run time", (run) => span((run.ended_at ?? page.now()) - run.started_at)],
-      ["Replies ok", (run) => figure(run.ok)], ["Failed", (run) => figure(run.failed)], ["Late", (run) => figure(run.late)],
+      ["Replies", ({ ok, failed, late }) => `${ok} ok, ${failed} failed, ${late} late`],
       ["Device work", (run) => span(total(run.phases, (p) => p.worked_s))], ["Of it in vain", (run) => span(total(run.phases, (p) => p.wasted_s))],
       ["Bytes", (run) => size(run.phases)], ["On AWS", (run) => price(run.phases)],
     ];

@@ -8,9 +8,11 @@ export function h(name, attributes = {}, ...children) {
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
     else element.setAttribute(key, value === true ? "" : value);
   }
-  element.append(...children.flat(9).filter((child) => child !== null && child !== undefined));
+  element.append(...there(children));
   return element;
 }
+
+const there = (children) => children.flat(9).filter((child) => child !== null && child !== undefined);
 
 export const quiet = (...text) => h("p", { class: "quiet" }, text);
 
@@ -35,7 +37,7 @@ export const day = (at) =>
 
 /** 0.42 s, 12 s, 3 min 5 s, 2 h 10 min, 3 d 4 h. */
 export function span(seconds) {
-  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
+  if (!Number.isFinite(seconds)) return "–";
   const s = Math.max(seconds, 0);
   if (s < 9.95) return `${s.toFixed(s < 0.995 ? 2 : 1)} s`;
   const two = (big, unit, small, rest) => (small ? `${big} ${unit} ${small} ${rest}` : `${big} ${unit}`);
@@ -60,12 +62,12 @@ export function bytes(count) {
 }
 
 export function dollars(value) {
-  if (value === null || value === undefined) return "–";
+  if (!Number.isFinite(value)) return "–";
   return value >= 0.01 || value === 0 ? `$${value.toFixed(2)}` : `$${value.toPrecision(2)}`;
 }
 
 export function figure(value) {
-  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  if (!Number.isFinite(value)) return "–";
   return Number.isInteger(value) ? value.toLocaleString("en") : Math.abs(value) < 1e-3 || Math.abs(value) >= 1e5 ? value.toExponential(2) : value.toFixed(4).replace(/0{1,3}$/, "");
 }
 
@@ -80,15 +82,21 @@ export const state = (name, word) => h("span", { class: `state ${name}` }, word 
 export const method = (name) => (name === "fit" ? "train" : name);
 
 let pressed = null; // what is under a finger, until the click is over
-addEventListener("pointerdown", ({ target }) => { pressed = target; });
-for (const end of ["pointerup", "pointercancel", "hashchange"]) addEventListener(end, () => setTimeout(() => { pressed = null; }));
+const waiting = new Map();
+addEventListener("pointerdown", ({ target, button }) => { pressed = button ? null : target; });
+for (const end of ["pointerup", "pointercancel", "blur"]) addEventListener(end, () => setTimeout(() => {
+  pressed = null;
+  for (const [parent, children] of waiting) show(parent, ...children);
+}));
+addEventListener("hashchange", () => { pressed = null; waiting.clear(); });
 
 /** Replace what an element shows: focus is kept, and nothing goes away under a finger. */
 export function show(parent, ...children) {
-  if (parent.contains(pressed)) return void setTimeout(show, 200, parent, ...children);
+  if (parent.contains(pressed)) return void waiting.set(parent, children);
+  waiting.delete(parent);
   const { id, tagName, hash } = document.activeElement;
   const focused = parent.contains(document.activeElement) && (id ? `#${CSS.escape(id)}` : hash ? `a[href="${CSS.escape(hash)}"]` : tagName);
-  parent.replaceChildren(...children.flat(9).filter((child) => child !== null && child !== undefined));
+  parent.replaceChildren(...there(children));
   if (focused) parent.querySelector(focused)?.focus();
 }
 
