@@ -9,12 +9,13 @@ event ──> Board ──> summary     small, the same size for ten devices and
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any, Final, Protocol
 
 from windflower.core.ledger import RunRecord, SettledExchange, Tally
 from windflower.core.roster import Presence
 from windflower.observe.news import NEWS, News
+from windflower.observe.runs import Phase, Run, row
 from windflower.observe.timelines import EXCHANGES, Exchange, Line, Timelines, as_json
 from windflower.wire.strict_json import without_nan
 
@@ -56,78 +57,6 @@ class Price(Protocol):
     def __call__(self, traffic: Mapping[str, int], seconds: float) -> float:
         """Return dollars for what passed in so many seconds."""
         ...
-
-
-@dataclass(slots=True)
-class Phase:
-    """One phase of a run.
-
-    Attributes:
-        number: the how manieth.
-        type: Flower's message type.
-        round: how many phases trained, this one included.
-        opened_at: Unix seconds.
-        deadline_at: until when it is open at most; None where nothing bounds it.
-        quorum: after so many good replies it closes; None where it waits for all.
-        minimum: with fewer good replies at its end its run is suspended.
-        waits_for_offline: whether a device that is lost is waited for.
-        devices: how many it asked.
-        counted_from: since when its traffic is counted: later than it was opened where the run or
-            its gateway was killed meanwhile.
-        closed_at: None while it is open.
-        why_closed: empty while it is open.
-        ok: good replies.
-        failed: devices that said that they could not.
-        late: devices that had not answered when it closed.
-        worked_s: seconds of work on devices that answered in time.
-        failed_s: those of them that ended in a failure.
-        late_s: seconds of work on devices that answered too late.
-        traffic: what passed since then; None until it is closed.
-    """
-
-    number: int
-    type: str
-    round: int
-    opened_at: float
-    deadline_at: float | None
-    quorum: int | None
-    minimum: int
-    waits_for_offline: bool
-    devices: int
-    counted_from: float
-    closed_at: float | None = None
-    why_closed: str = ""
-    ok: int = 0
-    failed: int = 0
-    late: int = 0
-    worked_s: float = 0.0
-    failed_s: float = 0.0
-    late_s: float = 0.0
-    traffic: Mapping[str, int] | None = None
-
-
-@dataclass(slots=True)
-class Run:
-    """One run."""
-
-    run: str
-    app: str
-    started_at: float
-    bundle: str = ""
-    state: str = "open"
-    ended_at: float | None = None
-    reason: str = ""
-    round: int = 0
-    phases: list[Phase] = field(default_factory=list)
-    measured: list[Line] = field(default_factory=list)
-    unfit: dict[str, str] = field(default_factory=dict)
-    left_out: int = 0
-    answers: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def phase(self) -> Phase | None:
-        """The phase that is open."""
-        return self.phases[-1] if self.phases and self.phases[-1].closed_at is None else None
 
 
 class Board:
@@ -259,7 +188,7 @@ class Board:
             "broker": {"address": self._broker, "problem": self._broker_problem},
             "devices": {"online": online, "offline": len(roster) - online},
             "run": None if shown is None else self._head(shown, presences),
-            "runs": {run.run: _row(run) for run in self._runs.values()},
+            "runs": {run.run: row(run) for run in self._runs.values()},
             "news": self._news.latest(),
         }
 
@@ -275,7 +204,7 @@ class Board:
         if found is None:
             return None
         return {
-            **_row(found),
+            **row(found),
             "phases": [self._priced(p) for p in found.phases if p.number >= phases_from],
             "measured": [m for m in found.measured if (m["at"] or 0.1) > measured_after],
             "unfit": found.unfit,
@@ -295,7 +224,7 @@ class Board:
             "timelines": [],
             "prices": "",
         }
-        return {**_row(Run(run, "", 0.0)), **empty}
+        return {**row(Run(run, "", 0.0)), **empty}
 
     def timeline(
         self, run: str, phase: int, now: float, *, search: str = "", shown: slice = slice(None)
@@ -373,7 +302,7 @@ class Board:
             open_["waiting"] = phase.devices - phase.ok - phase.failed - phase.late
         asked = run.phases[-1].devices if run.phases else 0
         pushed = self._missed(run, 0, presences)
-        return {**_row(run), "metrics": metrics, "devices": asked, "phase": open_, "pushed": pushed}
+        return {**row(run), "metrics": metrics, "devices": asked, "phase": open_, "pushed": pushed}
 
     def _missed(self, run: Run, phase: int, presences: Mapping[str, Presence]) -> Mapping[str, Any]:
         """Return who is waited for: how many, and a few by name, those that are offline first."""
@@ -547,20 +476,4 @@ def _waited(exchange: Exchange, presence: Presence | None) -> Line:
         "online": presence is not None and presence.is_online,
         "heard_at": None if presence is None else presence.heard_at,
         "stage": exchange.stage,
-    }
-
-
-def _row(run: Run) -> Line:
-    return {
-        "run": run.run,
-        "app": run.app,
-        "bundle": run.bundle,
-        "state": run.state,
-        "started_at": run.started_at,
-        "ended_at": run.ended_at,
-        "reason": run.reason.split("\n", 1)[0],
-        "round": run.round,
-        "ok": run.answers["ok"],
-        "failed": run.answers["failed"],
-        "late": run.answers["late"],
     }
