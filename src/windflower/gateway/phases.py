@@ -144,12 +144,13 @@ def _worked_s(settlements: Iterable[Settlement]) -> float:
 def _too_few(settlements: Sequence[Settlement], terms: Terms) -> RunFailed:
     """Return what to raise where nothing is open any more and too few answered well.
 
-    Its first line names the cause: below it is the rest of what the first device said.
+    Its first line names the cause: below it is what the first device said, if that is longer.
     """
     good = sum(s.is_good for s in settlements)
     said = f"{good} of {len(settlements)} devices answered well, at least {terms.minimum} must"
     device, failure = next(
         (s.device, s.reply.failure) for s in settlements if s.reply and s.reply.failure
     )
-    *trace, last = failure.reason.splitlines() or [""]
-    return RunFailed("\n".join([f"{said} (min_replies); {device} failed: {last}", *trace]))
+    lines = failure.reason.splitlines() or [""]
+    below = lines if len(lines) > 1 else []
+    return RunFailed("\n".join([f"{said} (min_replies); {device} failed: {lines[-1]}", *below]))
