@@ -35,7 +35,7 @@ def _introduced(card: dict[str, Any]) -> str:
 
 
 async def serve_gateway(settings: Settings, *, is_json: bool) -> None:
-    """Serve until cancelled; says on one line that it serves, or why it does not."""
+    """Serve until cancelled; says that it serves and where, or why it does not."""
     try:
         async with AsyncExitStack() as stack:
             with patience("starting: the broker, the journal"):
