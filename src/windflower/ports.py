@@ -317,6 +317,16 @@ class Store(Protocol):
         """Move a whole and verified file into the cache."""
         ...
 
+    def drop_halves(self, needed: frozenset[str]) -> None:
+        """Drop what landed in part and no command needs, or is whole in the cache by now.
+
+        Not while this device downloads: what it writes into would be dropped too.
+
+        Args:
+            needed: the digests of the blobs that commands still need.
+        """
+        ...
+
     def room_bytes(self) -> int:
         """Return how many bytes can still be stored."""
         ...

@@ -191,6 +191,24 @@ async def test_the_cache_keeps_what_is_needed_and_the_last_few(
     assert [0, 4, 5, 6, 7] == [n for n, ref in enumerate(refs) if store.blob(ref) is not None]
 
 
+async def test_what_is_half_here_stays_only_for_a_command_that_still_needs_it(
+    reopen: Reopen,
+) -> None:
+    half, cancelled, whole = (blob_ref(data) for data in (b"half", b"cancelled", b"whole"))
+    store = reopen()
+    await store.open()
+    for ref in (half, cancelled, whole):
+        store.landing(ref.digest).write_bytes(b"h")
+    brought = store.landing("by another device")
+    brought.write_bytes(b"whole")
+    await store.keep_blob(brought, whole)
+    store.drop_halves(frozenset({half.digest, whole.digest}))
+
+    assert [True, False, False] == [
+        store.landing(ref.digest).exists() for ref in (half, cancelled, whole)
+    ]
+
+
 async def test_one_device_of_a_crew_does_not_drop_what_another_is_about_to_use(
     tmp_path: Path,
 ) -> None:

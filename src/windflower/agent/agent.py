@@ -320,6 +320,7 @@ class Agent:
             for ref in blobs:
                 if self._store.blob(ref) is None and problem is None:
                     problem = await self._fetch_one(ref, by_key.get(ref.key))
+            self._store.drop_halves(self._duty.needed())
         if problem is None:
             self._put(_Input(lambda now: self._duty.fetched(id_, now)))
         else:

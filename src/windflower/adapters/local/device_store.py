@@ -10,7 +10,6 @@ import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -292,8 +291,14 @@ class DeviceStore:
     async def keep_blob(self, path: Path, ref: BlobRef) -> None:
         """Move a whole and verified file into the cache."""
         # Not synced: after a power cut `open` reads the cache again and drops what is not whole.
-        with suppress(FileNotFoundError):  # another device of this crew was first
-            os.replace(path, self._shared.blobs / ref.digest)  # noqa: PTH105 - a rename does not block
+        os.replace(path, self._shared.blobs / ref.digest)  # noqa: PTH105 - a rename does not block
+
+    def drop_halves(self, needed: frozenset[str]) -> None:
+        """Drop what landed in part for nothing: another device of the crew may have been first."""
+        for path in self._shared.landing.glob(f"{self._prefix}*"):
+            digest = path.name.removeprefix(self._prefix)
+            if digest not in needed or (self._shared.blobs / digest).exists():
+                path.unlink(missing_ok=True)
 
     def room_bytes(self) -> int:
         """Return how many bytes the file system still takes."""

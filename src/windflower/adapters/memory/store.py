@@ -111,6 +111,13 @@ class MemoryStore:
         if ref.digest not in self._cached:
             self._cached.append(ref.digest)
 
+    def drop_halves(self, needed: frozenset[str]) -> None:
+        """Drop what landed in part for nothing."""
+        for path in self._folder.glob("landing-*"):
+            digest = path.name.removeprefix("landing-")
+            if digest not in needed or digest in self._cached:
+                path.unlink()
+
     def room_bytes(self) -> int:
         """Return how many bytes can still be stored: here as many as a file may have."""
         return 1 << 40
