@@ -378,6 +378,8 @@ class GatewayNode(Process[Step]):
         elif kind == "heartbeat":
             heartbeat = codec.heartbeat(parcel)
             self.world.note("gateway", "hears of", heartbeat.client, heartbeat.cause)
+            is_will = heartbeat.cause == "gone"
+            self.place.oracle.heard_of(heartbeat.client, is_will=is_will)
             self._take(self._exchanges.heard(heartbeat, self.clock()))
             self._keep_presence(heartbeat)
         else:

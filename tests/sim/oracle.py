@@ -13,7 +13,7 @@ from sim.world import Violation, World
 from windflower.core.duty import MESSAGE_UNAVAILABLE, STARTS, WORKER_CRASHED
 from windflower.core.exchange import RETURN_S
 from windflower.core.policy import Terms
-from windflower.core.roster import MISSED_BEATS
+from windflower.core.roster import GONE_PATIENCE_S, MISSED_BEATS
 from windflower.wire.content import Content
 from windflower.wire.messages import Command, Failure, Reply
 
@@ -58,6 +58,7 @@ class Oracle:
         self._epochs: dict[tuple[str, str], int] = {}
         self._heard_commands: dict[str, Command] = {}
         self._heard: set[tuple[str, str, int]] = set()
+        self._wills: dict[str, float] = {}
         self._real_fetch_failures: Counter[str] = Counter()
         self._heeded: dict[tuple[str, str], float] = {}
         self._hearings: Counter[str] = Counter()
@@ -135,6 +136,12 @@ class Oracle:
         if terms.deadline <= now and not is_renewed:
             self._broken("deadline", f"{command.id} is waited for, its deadline has passed")
 
+    def heard_of(self, device: str, *, is_will: bool) -> None:
+        """The gateway was told of a device: that it is there, or by its last will that it is gone."""
+        self._wills.pop(device, None)
+        if is_will:
+            self._wills[device] = self._world.now
+
     def given_up(
         self, command: Command, reason: str, *, listened_s: float, there_s: float, is_lossless: bool
     ) -> None:
@@ -152,7 +159,9 @@ class Oracle:
             f"{reason}, but the gateway has listened for {listened_s:.1f} s, and "
             f"{command.client} has been there for {there_s:.1f} s"
         )
-        is_deaf = listened_s < patience_s - _ROUNDING_S
+        will_s = self._world.now - self._wills.get(command.client, self._world.now)
+        was_told = GONE_PATIENCE_S - _ROUNDING_S <= will_s <= listened_s
+        is_deaf = listened_s < patience_s - _ROUNDING_S and not was_told
         if is_deaf and there_s > listened_s and "was not heard" in reason:
             self._broken("deaf", detail)
         is_late = "in time" in reason or "until the deadline" in reason
