@@ -482,6 +482,7 @@ class Exchanges:
             return [_refused("its run is over or unknown", reply), ack]
         if settled.is_answered:
             return [ack]
+        self._settled[reply.id] = replace(settled, is_answered=True)  # it is told once
         late = ReplyLate(
             run=reply.run,
             device=reply.client,

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from samples import command, reply
 
-from windflower.core.events import DeviceLost
+from windflower.core.events import DeviceLost, ReplyLate
 from windflower.core.exchange import Exchanges
 from windflower.core.gateway_effects import Effect, RecordMissing, Report, Send, Tell
 from windflower.core.policy import Terms
@@ -122,3 +122,17 @@ def test_nobody_is_lost_while_there_is_no_link() -> None:
     exchanges.connected(60.0)
     assert [] == lost(exchanges.tick(62.0))
     assert ["d1"] == lost(exchanges.tick(65.0))
+
+
+def test_a_reply_that_comes_too_late_twice_is_told_once_and_acknowledged_twice() -> None:
+    exchanges = Exchanges(Roster())
+    exchanges.open_run("1-abc", number=1, epoch=2)
+    asked = command(1)
+    exchanges.restore_settled(asked.id, run="1-abc", batch="b", is_answered=False, is_good=False)
+    effects = [exchanges.replied(reply(asked), now) for now in (1.0, 2.0)]
+
+    assert [1, 0] == [
+        sum(isinstance(e, Report) and isinstance(e.event, ReplyLate) for e in told_of)
+        for told_of in effects
+    ]
+    assert ["ack", "ack"] == [tell.method for told_of in effects for tell in told(told_of)]
