@@ -137,7 +137,7 @@ class Oracle:
             self._broken("deadline", f"{command.id} is waited for, its deadline has passed")
 
     def heard_of(self, device: str, *, is_will: bool) -> None:
-        """The gateway was told of a device: that it is there, or by its last will that it is gone."""
+        """The gateway is told that a device is there, or by its last will that it is gone."""
         self._wills.pop(device, None)
         if is_will:
             self._wills[device] = self._world.now
