@@ -10,7 +10,7 @@ from typing import Final
 
 from sim.app import Answers, Plan, Question, undisturbed
 from sim.world import Violation, World
-from windflower.core.duty import MESSAGE_UNAVAILABLE, STARTS, WORKER_CRASHED
+from windflower.core.duty import FETCHES, MESSAGE_UNAVAILABLE, STARTS, WORKER_CRASHED
 from windflower.core.exchange import RETURN_S
 from windflower.core.policy import Terms
 from windflower.core.roster import GONE_PATIENCE_S, MISSED_BEATS
@@ -124,7 +124,7 @@ class Oracle:
                 self._broken("blame", f"{command.id} is said to kill its device: begun {begun} x")
             return True
         if outcome.startswith(f"failed {MESSAGE_UNAVAILABLE} "):
-            has_tried = self._real_fetch_failures[command.id] > 0
+            has_tried = self._real_fetch_failures[command.id] >= FETCHES
             # A device's clock may be a tenth too fast.
             kept, kept_at = self._kept_at[command.id]
             return has_tried or kept_at + kept.ttl_s * 0.9 < self._world.now

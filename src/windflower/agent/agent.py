@@ -178,6 +178,7 @@ class Agent:
                     self._put(_Input(self._duty.connected))
                 case LinkDown(reason):
                     self._events.write({"event": "link-lost", "reason": reason})
+                    self._put(_Input(self._duty.disconnected))
                 case Received(body, done):
                     await self._received(body)
                     done()

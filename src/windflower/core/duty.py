@@ -54,7 +54,7 @@ from windflower.wire.messages import (
 )
 
 FETCHES: Final = 20
-"""After so many failed downloads in a row a command is answered with a failure."""
+"""After so many failed downloads in a row, while the link is up, a command is answered with that."""
 
 MOVED: Final = 3
 """After so many failed transfers in a row the blob store may have moved: other grants may help."""
@@ -156,6 +156,7 @@ class Duty:
         self._epochs: dict[str, tuple[int, int]] = {}
         self._floor = 0
         self._next_beat = 0.0
+        self._is_connected = False
 
     def restore(self, kept: Iterable[Kept], *, floor: int, now: float) -> list[Effect]:
         """Take up what the store holds, in the order in which it came; call once, at the start."""
@@ -228,8 +229,21 @@ class Duty:
     # --------------------------------------------------------------- from link, clock, worker
 
     def connected(self, now: float) -> list[Effect]:
-        """Say hello, answer again what was not acknowledged, go on with what waits."""
-        return [*self._present("connect", now), *self._upload_waiting(now), *self._go_on(now)]
+        """Say hello, answer again what was not acknowledged, go on with what waits.
+
+        What failed without a link is tried at once: it says nothing about the blob store.
+        """
+        self._is_connected = True
+        hello = self._present("connect", now)  # which asks for other grants, too, where all failed
+        for task in self._tasks.values():
+            task.failures, task.retry_at = 0, None
+        return [*hello, *self._upload_waiting(now), *self._go_on(now)]
+
+    def disconnected(self, now: float) -> list[Effect]:
+        """Go on alone: until the link is back no download that fails is the store's fault."""
+        del now
+        self._is_connected = False
+        return []
 
     def tick(self, now: float) -> list[Effect]:
         """Beat when it is time, and try again what failed."""
@@ -255,13 +269,13 @@ class Duty:
         return self._work(task, now)
 
     def fetch_failed(self, id_: str, problem: FetchProblem, now: float) -> list[Effect]:
-        """Wait for a new grant, or try again later; give up after many times."""
+        """Wait for a new grant, or try again later; give up after many times with a link."""
         task = self._tasks.get(id_)
         if task is None or task.stage != "fetching":
             return []
         task.enter("waiting", now)
         effects = self._transfer_failed(task, problem, now)
-        if task.failures >= FETCHES:
+        if task.failures >= FETCHES and self._is_connected:
             reason = f"{self._device} could not download what it needs: {problem}"
             effects += self._answer(task, Failure(MESSAGE_UNAVAILABLE, reason), now)
         return [*effects, *self._go_on(now)]

@@ -19,7 +19,7 @@ from windflower.core.device_effects import (
     Upload,
     Work,
 )
-from windflower.core.duty import STARTS, Duty, Kept
+from windflower.core.duty import FETCHES, STARTS, Duty, Kept
 from windflower.wire.blobs import BlobRef, Grant
 from windflower.wire.content import Content
 from windflower.wire.messages import Command, Control, Failure, Reply, TaskProgress
@@ -182,6 +182,50 @@ def test_an_upload_that_reaches_nobody_asks_for_another_address_and_goes_on_tryi
 
     assert [(asked.id,)] == [beat.need for beat in effects if isinstance(beat, Beat)]
     assert 1 == len(of_kind(effects, Upload))
+
+
+def fail_to_fetch(device: Duty, asked: Command, times: int, *, begin: float) -> list[Effect]:
+    """Let a download fail again and again, each after the wait that the duty wants."""
+    effects: list[Effect] = []
+    for number in range(times):
+        effects += device.fetch_failed(asked.id, "unreachable", begin + 60.0 * number)
+        effects += device.tick(begin + 60.0 * number + 31.0)
+    return effects
+
+
+def test_a_store_that_is_never_reached_is_said_to_be_in_the_end() -> None:
+    asked, device = replace(command(), content=LARGE, ttl_s=86_400.0), duty()
+    device.connected(0.0)
+    device.ordered(asked, (get_grant(),), 0.0)
+
+    assert [] == of_kind(fail_to_fetch(device, asked, FETCHES - 1, begin=1.0), Publish)
+    assert 1 == len(of_kind(device.fetch_failed(asked.id, "unreachable", 5_000.0), Publish))
+
+
+def test_a_device_without_a_link_blames_no_store_and_tries_at_once_when_it_is_back() -> None:
+    asked, device = replace(command(), content=LARGE, ttl_s=86_400.0), duty()
+    device.connected(0.0)
+    device.ordered(asked, (get_grant(),), 0.0)
+    device.disconnected(1.0)
+    alone = fail_to_fetch(device, asked, 3 * FETCHES, begin=1.0)
+    device.fetch_failed(asked.id, "unreachable", 5_000.0)
+    back = device.connected(5_000.1)
+
+    assert [] == of_kind(alone, KeepReply, Publish)
+    assert [Fetch(asked, (get_grant(),))] == of_kind(back, Fetch)
+    assert [] == of_kind(fail_to_fetch(device, asked, FETCHES - 1, begin=5_001.0), Publish)
+
+
+def test_an_upload_goes_on_as_soon_as_the_link_is_back() -> None:
+    asked, device = command(), duty()
+    device.connected(0.0)
+    device.ordered(asked, (put_grant(asked),), 0.0)
+    device.worked(asked.id, LARGE, worked_s=1.0, now=1.0)
+    device.disconnected(2.0)
+    for number in range(6):
+        device.upload_failed(asked.id, "unreachable", 3.0 + number)
+
+    assert 1 == len(of_kind(device.connected(9.0), Upload))
 
 
 def test_waiting_has_no_end_after_which_it_breaks() -> None:
