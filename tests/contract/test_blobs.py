@@ -1,5 +1,6 @@
 """Every blob store keeps bytes that never change, and lets devices reach them by grants only."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -204,6 +205,39 @@ async def test_nobody_there(tmp_path: Path) -> None:
     dead = Grant("GET", "k", "http://127.0.0.1:1/get/k", 1, 60)
     with pytest.raises(BlobsUnavailable):
         await HttpTransfers().get(dead, REF, tmp_path / "there")
+
+
+async def test_a_download_that_falls_silent_ends_soon_and_goes_on_from_there(
+    tmp_path: Path,
+) -> None:
+    asked: list[bytes] = []
+    hangs_up = asyncio.Event()
+
+    async def say_half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        asked.append(request)
+        start = 5000 if b"bytes=5000-" in request else 0
+        status, rest = (b"206", DATA[start:]) if start else (b"200", DATA[:5000])
+        head = b"HTTP/1.1 %b OK\r\ncontent-length: %d\r\n\r\n" % (status, len(DATA) - start)
+        writer.write(head + rest)
+        await hangs_up.wait()
+        writer.close()
+
+    server = await asyncio.start_server(say_half, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    granted = Grant("GET", REF.key, f"http://127.0.0.1:{port}/get/k", REF.size_bytes, 60)
+    transfers, there = HttpTransfers(silence_s=0.2), tmp_path / "there"
+    with pytest.raises(BlobsUnavailable):
+        await transfers.get(granted, REF, there)
+    half = there.read_bytes()
+    await transfers.get(granted, REF, there)
+    transfers.close()
+    hangs_up.set()
+    server.close()
+
+    assert DATA[:5000] == half
+    assert DATA == there.read_bytes()
+    assert [False, True] == [b"Range" in request for request in asked]
 
 
 async def test_a_folder_that_starts_again_trusts_only_what_it_reads(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ from windflower.wire.messages import (
 )
 
 FETCHES: Final = 20
-"""After so many failed downloads in a row, while the link is up, a command is answered with that."""
+"""So many downloads that fail in a row, while the link is up, answer a command with a failure."""
 
 MOVED: Final = 3
 """After so many failed transfers in a row the blob store may have moved: other grants may help."""

@@ -19,6 +19,14 @@ from windflower.errors import (
 from windflower.wire.blobs import BlobRef, Grant
 
 TIMEOUT_S: Final = 60.0
+"""A store may take so long to answer an upload: it waits for what is still under way to it."""
+
+SILENCE_S: Final = 15.0
+"""A download that brings nothing for so long ends, and goes on over a connection of its own.
+
+After a cut TCP waits up to as long again as the cut lasted before it tries once more.
+"""
+
 _CHUNK_BYTES: Final = 1 << 20
 _REFUSED: Final = frozenset({400, 401, 403, 404, 405, 410})
 _THERE_ALREADY: Final = frozenset({http.client.CONFLICT, http.client.PRECONDITION_FAILED})
@@ -31,15 +39,19 @@ class HttpTransfers:
 
     Args:
         tls: for https grants; the system's trust store by default.
+        silence_s: how long a download may bring nothing.
     """
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, *, silence_s: float = SILENCE_S) -> None:
         self._tls = tls
+        self._silence_s = silence_s
         self._idle: dict[tuple[str, str], list[http.client.HTTPConnection]] = {}
 
     async def get(self, grant: Grant, ref: BlobRef, path: Path) -> None:
         """Download to a file and verify; go on where an earlier try stopped."""
-        await asyncio.to_thread(self._reach, grant, lambda c, t: _get(c, t, ref, path))
+        await asyncio.to_thread(
+            self._reach, grant, self._silence_s, lambda c, t: _get(c, t, ref, path)
+        )
 
     async def put(self, grant: Grant, ref: BlobRef, path: Path) -> None:
         """Upload a file; that it is there already, with these bytes, is success."""
@@ -47,9 +59,9 @@ class HttpTransfers:
             raise FileNotFoundError(f"there is no file {path.name}")
         if ref.size_bytes > grant.size_bytes:
             raise BlobTooLarge(f"{ref.size_bytes} bytes, {grant.size_bytes} were granted")
-        await asyncio.to_thread(self._reach, grant, lambda c, t: _put(c, t, ref, path))
+        await asyncio.to_thread(self._reach, grant, TIMEOUT_S, lambda c, t: _put(c, t, ref, path))
 
-    def _reach(self, grant: Grant, transfer: "_Transfer") -> None:
+    def _reach(self, grant: Grant, patience_s: float, transfer: "_Transfer") -> None:
         """Do one request; a connection that was idle may have been closed by the other end."""
         parts = urlsplit(grant.url)
         target = f"{parts.path}?{parts.query}" if parts.query else parts.path
@@ -57,6 +69,9 @@ class HttpTransfers:
         idle = self._idle.setdefault(place, [])
         while True:
             connection, is_fresh = self._connection(idle, *place)
+            connection.timeout = patience_s
+            if connection.sock is not None:
+                connection.sock.settimeout(patience_s)
             try:
                 transfer(connection, target)
             except (OSError, http.client.HTTPException) as error:
@@ -84,9 +99,9 @@ class HttpTransfers:
         connection: http.client.HTTPConnection
         if scheme == "https":
             context = self._tls or ssl.create_default_context()
-            connection = http.client.HTTPSConnection(place, timeout=TIMEOUT_S, context=context)
+            connection = http.client.HTTPSConnection(place, context=context)
         else:
-            connection = http.client.HTTPConnection(place, timeout=TIMEOUT_S)
+            connection = http.client.HTTPConnection(place)
         connection.blocksize = _CHUNK_BYTES
         return connection
 
@@ -108,10 +123,12 @@ def _get(connection: http.client.HTTPConnection, target: str, ref: BlobRef, path
     if have and response.status != http.client.PARTIAL_CONTENT:
         digest, have = hashlib.sha256(), 0  # a store that knows no ranges sends all
     with path.open("ab" if have else "wb") as file:
-        while have <= ref.size_bytes and (chunk := response.read(_CHUNK_BYTES)):
+        # `read` would wait for a whole chunk, and lose what had come of it when the rest does not.
+        while have <= ref.size_bytes and (chunk := response.read1(_CHUNK_BYTES)):
             have += len(chunk)
             digest.update(chunk)
             file.write(chunk)
+    response.close()  # `read1` leaves it open at its end, and no other request could follow
     if have < ref.size_bytes:
         raise BlobsUnavailable("the download broke off")
     if have > ref.size_bytes or digest.hexdigest() != ref.digest:
