@@ -31,6 +31,14 @@ CONNECT_S: Final = 10.0
 RECEIVE_MAXIMUM: Final = 1000
 """Unacknowledged messages that the broker may send: its default of 20 would starve group commit."""
 
+UNACKNOWLEDGED_S: Final = 15.0
+"""A connection ends when TCP gets nothing of ours across for so long.
+
+After a cut TCP waits up to as long again as the cut lasted before it tries once more; a connection
+that is new is heard as soon as the link is back.
+"""
+
+_USER_TIMEOUT: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)
 _QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _TAKEN_OVER: Final = 0x8E
 _REFUSALS: Final = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x9D})
@@ -227,6 +235,9 @@ class Connection:
                 problem = error
             else:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if _USER_TIMEOUT is not None:
+                    limit_ms = round(UNACKNOWLEDGED_S * 1000)
+                    sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, limit_ms)
                 sock.settimeout(CONNECT_S)
                 return sock
         raise problem or OSError("the name resolves to nothing")
