@@ -4,16 +4,20 @@ import json
 import sys
 import time
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from windflower.adapters.local.event_file import kept_events
+from windflower.adapters.local.event_file import kept_events, latest_events
 from windflower.cli.patience import reading
 from windflower.compose import StateFolder
 from windflower.errors import ConfigError
+from windflower.observe.lost_broker import lost_broker
 
 FAILURES: Final = 5
 """So many of its last failures are shown."""
+
+_UNJUDGED: Final = "Until it is back nobody can be heard, and nobody is said to be offline."
 
 _KINDS: Final = {
     "reply-accepted": "ok",
@@ -27,8 +31,10 @@ _KINDS: Final = {
 def show_devices(state: Path, *, limit: int | None, is_json: bool) -> None:
     """Print the devices that the running gateway knows, the one that was heard last first."""
     devices = StateFolder(state).line().devices(limit)
+    lost = lost_broker(latest_events(state / "events.jsonl"))
     if is_json:
-        sys.stdout.write(json.dumps({"success": True, "devices": devices}) + "\n")
+        answer = {"success": True, "devices": devices, "broker-lost": lost and asdict(lost)}
+        sys.stdout.write(json.dumps(answer) + "\n")
         return
     if not devices:
         sys.stdout.write("No device was heard yet.\n")
@@ -37,6 +43,8 @@ def show_devices(state: Path, *, limit: int | None, is_json: bool) -> None:
         heard = f"{now - device['heard-at']:8.1f} s ago" if device["heard-at"] else "     not yet"
         state_word = "online " if device["online"] else "offline"
         sys.stdout.write(f"{state_word}  {heard}  {device['device']}\n")
+    if lost is not None:
+        sys.stdout.write(f"The broker {lost}. {_UNJUDGED}\n")
 
 
 def show_device(state: Path, device: str, *, is_json: bool) -> None:
@@ -69,6 +77,8 @@ def show_device(state: Path, device: str, *, is_json: bool) -> None:
         f"model  {found['model'] or 'none'}",
         *history.lines(),
     ]
+    if lost := lost_broker(latest_events(log)):
+        lines.append(f"broker {lost}. {_UNJUDGED}")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -21,10 +21,10 @@ from windflower.adapters.local.broker_check import check_broker
 from windflower.adapters.local.event_file import latest_events
 from windflower.adapters.local.port_holder import holder_of
 from windflower.adapters.local.tcp_ports import bound
-from windflower.core.events import BrokerConnected, BrokerLost
 from windflower.core.finding import Finding
 from windflower.core.retention import RESERVE_BYTES
 from windflower.errors import ConfigError
+from windflower.observe.lost_broker import lost_broker
 from windflower.settings import Settings, host_and_port, ignored_variables, own_broker_port
 
 ROOM_BYTES: Final = 64 * RESERVE_BYTES
@@ -117,18 +117,11 @@ async def _broker(settings: Settings, running: Running | None) -> Finding:
 def _gateways_broker(running: Running, state: Path) -> Finding:
     """See how the gateway that runs gets on with its broker, which it was told by a flag."""
     broker = f"{running.card['broker']} ({running.card['broker-name']})"
-    lost: list[dict[str, Any]] = []
-    for event in latest_events(state / "events.jsonl"):
-        if event["event"] == BrokerLost.kind():
-            lost.append(event)
-        elif event["event"] == BrokerConnected.kind():
-            lost = []
-    if not lost:
+    lost = lost_broker(latest_events(state / "events.jsonl"))
+    if lost is None:
         return Finding("broker", is_well=True, says=f"{broker}, to which the gateway is connected")
-    since = time.strftime("%H:%M:%S", time.localtime(lost[0]["at"]))
-    says = f"{broker} is lost since {since}: {lost[-1]['reason']}"
     fix = "see whether it runs, and what is between; the gateway goes on trying"
-    return Finding("broker", is_well=False, says=says, fix=fix)
+    return Finding("broker", is_well=False, says=f"{broker} {lost}", fix=fix)
 
 
 def _own_broker() -> Finding:
