@@ -267,6 +267,27 @@ def test_ten_thousand_devices_are_a_page_like_any_other(watcher: Watcher) -> Non
         page.close()
 
 
+def test_runs_of_long_ago_have_dates_and_four_of_them_are_compared(watcher: Watcher) -> None:
+    looking = Looking(list, lambda: 1e9 + 30, version="0", token=None)
+    looking.board.write({"event": "gateway-started", "at": 1e9, "broker": "mqtt://b"})
+    for number in range(1, 6):
+        run = {"run": f"{number}-old", "at": 1e9 + number}
+        looking.board.write({"event": "run-started", **run, "app": "old", "bundle": "b0"})
+        ended = {"event": "run-ended", "success": True, "seconds": 0.5, "reason": "it ended"}
+        looking.board.write({**run, **ended})
+    with serving(looking) as url:
+        page = watcher.open(url)
+        expect(page.locator(".news time").first).to_have_text(re.compile(r"\d+/\d+/\d+, \d+:\d+:"))
+        page.get_by_role("link", name="Runs").click()
+        for number in range(1, 5):
+            page.get_by_label(f"Compare run {number}-old").check()
+        expect(page.get_by_label("Compare run 5-old")).to_be_disabled()
+        page.get_by_label("Compare run 4-old").uncheck()
+        page.get_by_label("Compare run 5-old").check()
+        expect(page.get_by_role("region", name="Each run in a column")).to_contain_text("5-old")
+        page.close()
+
+
 def test_elsewhere_a_token_opens_the_page_and_is_shown_nowhere(watcher: Watcher) -> None:
     with serving(large_fleet(token=TOKEN)) as url:
         assert 401 == httpx.get(url).status_code

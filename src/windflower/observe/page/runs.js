@@ -21,17 +21,12 @@ export function open(main, page) {
     before = now;
     const columns = [["Compare"], ["Run"], ["App"], ["State"], ["Began", false, false], ["Rounds", true], ["Ok", true, false], ["Failed", true, false], ["Late", true, false]];
     show(list, rows.length ? table(`${rows.length} runs, the latest first`, columns, rows.map((row) => [
-      h("input", { type: "checkbox", id: `compare-${row.run}`, "aria-label": `Compare run ${row.run}`, checked: chosen.has(row.run), onchange: (event) => choose(row.run, event.target) }),
+      h("input", { type: "checkbox", id: `compare-${row.run}`, "aria-label": `Compare run ${row.run}`, checked: chosen.has(row.run), disabled: chosen.size === MOST && !chosen.has(row.run), onchange: (event) => choose(row.run, event.target) }),
       link("runs", row.run), row.app || "–", state(row.state), day(row.started_at), row.round, row.ok, row.failed, row.late])) : quiet("No run yet."));
   }
 
   function choose(run, box) {
-    if (box.checked && chosen.size >= MOST) {
-      box.checked = false;
-      return;
-    }
-    if (box.checked) chosen.add(run);
-    else chosen.delete(run);
+    chosen[box.checked ? "add" : "delete"](run);
     update(page.summary);
     compare();
   }

@@ -4,7 +4,7 @@
 export function h(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
-    if (value === undefined || value === null || value === false) continue;
+    if ((value ?? false) === false) continue;
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
     else element.setAttribute(key, value === true ? "" : value);
   }
@@ -12,7 +12,7 @@ export function h(name, attributes = {}, ...children) {
   return element;
 }
 
-const there = (children) => children.flat(9).filter((child) => child !== null && child !== undefined);
+const there = (children) => children.flat(9).filter((child) => (child ?? null) !== null);
 
 export const quiet = (...text) => h("p", { class: "quiet" }, text);
 
@@ -29,11 +29,12 @@ export const link = (kind, name) => h("a", { href: `#/${kind}/${encodeURICompone
 /** What devices get of an app, as `windflower bundle` names it. */
 export const bundle = (run) => `bundle ${run.bundle.slice(0, 12)}`;
 
-/** A point in time, as the watcher's clock shows it. */
-export const clock = (at) => (at ? new Date(at * 1000).toLocaleTimeString([], { hour12: false }) : "–");
+const local = (at, style) => (at ? new Date(at * 1000).toLocaleString([], { ...style, hour12: false }) : "–");
 
-export const day = (at) =>
-  at ? new Date(at * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short", hour12: false }) : "–";
+/** A point in time, as the watcher's clock shows it; after a day, with its date. */
+export const clock = (at) => local(at, { dateStyle: Date.now() / 1000 - at > 86400 ? "short" : undefined, timeStyle: "medium" });
+
+export const day = (at) => local(at, { dateStyle: "medium", timeStyle: "short" });
 
 /** 0.42 s, 12 s, 3 min 5 s, 2 h 10 min, 3 d 4 h. */
 export function span(seconds) {
