@@ -40,7 +40,10 @@ that is new is heard as soon as the link is back.
 
 _USER_TIMEOUT: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)
 _QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
-_TAKEN_OVER: Final = 0x8E
+_ENDINGS: Final = {
+    0x80: "the connection broke",  # paho's word for an end that no packet told of
+    0x8E: "the connection ended: another client connected under the same id",
+}
 _REFUSALS: Final = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x9D})
 """CONNACK codes that trying again does not mend. Source: MQTT 5.0, section 3.2.2.2."""
 
@@ -315,8 +318,8 @@ class Connection:
         self, _client: paho.Client, _data: object, _flags: object, code: ReasonCode, _p: object
     ) -> None:
         self._is_up = False
-        reason = "another client connected under the same id" if code.value == _TAKEN_OVER else code
-        self._fail(OSError(f"the connection ended: {str(reason).lower()}"))
+        other = f"the connection ended: {str(code).lower()}"
+        self._fail(OSError(_ENDINGS.get(code.value, other)))
 
     def _fail(self, problem: Exception) -> None:
         if not self._ready.done():
