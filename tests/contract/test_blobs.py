@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -238,6 +239,35 @@ async def test_a_download_that_falls_silent_ends_soon_and_goes_on_from_there(
     assert DATA[:5000] == half
     assert DATA == there.read_bytes()
     assert [False, True] == [b"Range" in request for request in asked]
+
+
+async def test_connections_that_idled_through_a_cut_are_not_tried_one_after_another(
+    tmp_path: Path,
+) -> None:
+    crowd, asked_in_vain, is_cut = asyncio.Barrier(3), [], asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while request := await reader.readuntil(b"\r\n\r\n"):
+                if is_cut.is_set():
+                    asked_in_vain.append(request)
+                    break
+                await crowd.wait()
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(DATA) + DATA)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    granted = Grant("GET", REF.key, f"http://127.0.0.1:{port}/get/k", REF.size_bytes, 60)
+    transfers = HttpTransfers(silence_s=0.2)
+    await asyncio.gather(*(transfers.get(granted, REF, tmp_path / f"{n}") for n in range(3)))
+    is_cut.set()
+    with pytest.raises(BlobsUnavailable):
+        await transfers.get(granted, REF, tmp_path / "there")
+    server.close()
+
+    assert 2 == len(asked_in_vain)
 
 
 async def test_a_folder_that_starts_again_trusts_only_what_it_reads(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ TIMEOUT_S: Final = 60.0
 """A store may take so long to answer an upload: it waits for what is still under way to it."""
 
 SILENCE_S: Final = 15.0
-"""A download that brings nothing for so long ends, and goes on over a connection of its own.
+"""A download that brings nothing for so long ends, and goes on over another connection.
 
 After a cut TCP waits up to as long again as the cut lasted before it tries once more.
 """
@@ -79,6 +80,7 @@ class HttpTransfers:
                 if is_fresh:
                     reason = str(error) or type(error).__name__
                     raise BlobsUnavailable(f"the blob store does not answer: {reason}") from error
+                _close_all(idle)  # most likely as dead, and to learn it from each may take long
             except WindflowerError:
                 connection.close()
                 raise
@@ -108,8 +110,13 @@ class HttpTransfers:
     def close(self) -> None:
         """Close the connections that are idle."""
         for connections in self._idle.values():
-            while connections:
-                connections.pop().close()
+            _close_all(connections)
+
+
+def _close_all(connections: list[http.client.HTTPConnection]) -> None:
+    with suppress(IndexError):  # not asked before: other threads take from it too
+        while True:
+            connections.pop().close()
 
 
 _Transfer = Callable[[http.client.HTTPConnection, str], None]
