@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,16 +33,16 @@ RECEIVE_MAXIMUM: Final = 1000
 """Unacknowledged messages that the broker may send: its default of 20 would starve group commit."""
 
 UNACKNOWLEDGED_S: Final = 15.0
-"""A connection ends when TCP gets nothing of ours across for so long.
+"""A connection ends when something of ours is under way for so long, and TCP gets nothing across.
 
 After a cut TCP waits up to as long again as the cut lasted before it tries once more; a connection
-that is new is heard as soon as the link is back.
+that is new is heard as soon as the link is back. One to a broker that reads nothing ends likewise.
 """
 
 _USER_TIMEOUT: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)
 _QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _ENDINGS: Final = {
-    0x80: "the connection broke",  # paho's word for an end that no packet told of
+    0x80: "the connection broke",  # unspecified: paho says so of an end that no packet told of
     0x8E: "the connection ended: another client connected under the same id",
 }
 _REFUSALS: Final = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x9D})
@@ -239,8 +240,9 @@ class Connection:
             else:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if _USER_TIMEOUT is not None:
-                    limit_ms = round(UNACKNOWLEDGED_S * 1000)
-                    sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, limit_ms)
+                    with suppress(OSError):  # a kernel may know the name, and not the thing
+                        limit_ms = round(UNACKNOWLEDGED_S * 1000)
+                        sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, limit_ms)
                 sock.settimeout(CONNECT_S)
                 return sock
         raise problem or OSError("the name resolves to nothing")
