@@ -17,7 +17,9 @@ from windflower.observe.lost_broker import lost_broker
 FAILURES: Final = 5
 """So many of its last failures are shown."""
 
-_UNJUDGED: Final = "Until it is back nobody can be heard, and nobody is said to be offline."
+_UNJUDGED: Final = (
+    "Until it is back nobody can be heard, and whoever goes is not said to be offline."
+)
 
 _KINDS: Final = {
     "reply-accepted": "ok",
@@ -63,8 +65,10 @@ def show_device(state: Path, device: str, *, is_json: bool) -> None:
     with reading(log) as passed:
         for event in kept_events(log, device, passed=passed):
             history.take(event)
+    lost = lost_broker(latest_events(log))
     if is_json:
-        answer = {"success": True, **known[device], **history.to_json()}
+        told = {**known[device], **history.to_json(), "broker-lost": lost and asdict(lost)}
+        answer = {"success": True, **told}
         sys.stdout.write(json.dumps(answer) + "\n")
         return
     found = known[device]
@@ -77,7 +81,7 @@ def show_device(state: Path, device: str, *, is_json: bool) -> None:
         f"model  {found['model'] or 'none'}",
         *history.lines(),
     ]
-    if lost := lost_broker(latest_events(log)):
+    if lost is not None:
         lines.append(f"broker {lost}. {_UNJUDGED}")
     sys.stdout.write("\n".join(lines) + "\n")
 

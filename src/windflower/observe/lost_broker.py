@@ -1,11 +1,11 @@
 """Since when a gateway has no broker, by what it wrote down."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from windflower.core.events import BrokerConnected, BrokerLost
-from windflower.observe.sentences import clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class LostBroker:
     reason: str
 
     def __str__(self) -> str:
-        return f"is lost since {clock(self.since)}: {self.reason}"
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
+        return f"is lost since {since}: {self.reason}"
 
 
 def lost_broker(events: Iterable[dict[str, Any]]) -> LostBroker | None:
