@@ -378,13 +378,13 @@ class GatewayNode(Process[Step]):
         elif kind == "heartbeat":
             heartbeat = codec.heartbeat(parcel)
             self.world.note("gateway", "hears of", heartbeat.client, heartbeat.cause)
-            is_will = heartbeat.cause == "gone"
-            self.place.oracle.heard_of(heartbeat.client, is_will=is_will)
+            self.place.oracle.heard(heartbeat)
             self._take(self._exchanges.heard(heartbeat, self.clock()))
             self._keep_presence(heartbeat)
         else:
             reply = codec.reply(parcel)
             self.world.note("gateway", "hears from", reply.client, reply.id)
+            self.place.oracle.heard_by_reply(reply.client)
             self._take(self._exchanges.replied(reply, self.clock()))
 
     def _keep_presence(self, heartbeat: Heartbeat) -> None:

@@ -4,6 +4,7 @@ The oracle sees the disks (what was written, when) and the lips (what was publis
 into an object of `windflower.core`.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Final
@@ -15,7 +16,7 @@ from windflower.core.exchange import RETURN_S
 from windflower.core.policy import Terms
 from windflower.core.roster import GONE_PATIENCE_S, MISSED_BEATS
 from windflower.wire.content import Content
-from windflower.wire.messages import Command, Failure, Reply
+from windflower.wire.messages import Command, Failure, Heartbeat, Reply
 
 _ROUNDING_S: Final = 0.001
 _SOON_S: Final = 5.0
@@ -58,6 +59,7 @@ class Oracle:
         self._epochs: dict[tuple[str, str], int] = {}
         self._heard_commands: dict[str, Command] = {}
         self._heard: set[tuple[str, str, int]] = set()
+        self._heard_at: dict[str, tuple[str, float]] = {}
         self._wills: dict[str, float] = {}
         self._real_fetch_failures: Counter[str] = Counter()
         self._heeded: dict[tuple[str, str], float] = {}
@@ -136,11 +138,18 @@ class Oracle:
         if terms.deadline <= now and not is_renewed:
             self._broken("deadline", f"{command.id} is waited for, its deadline has passed")
 
-    def heard_of(self, device: str, *, is_will: bool) -> None:
-        """The gateway is told that a device is there, or by its last will that it is gone."""
+    def heard(self, heartbeat: Heartbeat) -> None:
+        """The gateway heard of a device: that it is there, or by its last will that it is gone."""
+        device, now = heartbeat.client, self._world.now
+        if heartbeat.cause != "gone":
+            self._heard_at[device] = (heartbeat.boot, now)
+            self._wills.pop(device, None)
+        elif self._heard_at.get(device, ("", 0.0))[0] == heartbeat.boot:
+            self._wills.setdefault(device, now)
+
+    def heard_by_reply(self, device: str) -> None:
+        """The gateway heard a device, which was not gone then."""
         self._wills.pop(device, None)
-        if is_will:
-            self._wills[device] = self._world.now
 
     def given_up(
         self, command: Command, reason: str, *, listened_s: float, there_s: float, is_lossless: bool
@@ -159,8 +168,7 @@ class Oracle:
             f"{reason}, but the gateway has listened for {listened_s:.1f} s, and "
             f"{command.client} has been there for {there_s:.1f} s"
         )
-        will_s = self._world.now - self._wills.get(command.client, self._world.now)
-        was_told = GONE_PATIENCE_S - _ROUNDING_S <= will_s <= listened_s
+        was_told = self._was_told_of_its_end(command.client, listened_s)
         is_deaf = listened_s < patience_s - _ROUNDING_S and not was_told
         if is_deaf and there_s > listened_s and "was not heard" in reason:
             self._broken("deaf", detail)
@@ -172,6 +180,13 @@ class Oracle:
             # Who connects while the gateway listens is heard at once.
             if is_lossless and listened_s > patience_s + _SOON_S and there_s > _SOON_S:
                 self._broken("there", detail)
+
+    def _was_told_of_its_end(self, device: str, listened_s: float) -> bool:
+        """Whether a device, heard since the gateway listens, left a will and stayed away."""
+        now = self._world.now
+        _, heard_at = self._heard_at.get(device, ("", -math.inf))
+        will_s = now - self._wills.get(device, now)
+        return now - heard_at <= listened_s and GONE_PATIENCE_S - _ROUNDING_S <= will_s
 
     def found_gone(self, id_: str, key: str) -> None:
         """A device wants a blob that is not there."""
