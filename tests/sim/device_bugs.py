@@ -124,7 +124,7 @@ class _CountsRefusals(Duty):
         self, task: _Task, problem: FetchProblem, now: float
     ) -> list[DeviceEffect]:
         effects = super()._transfer_failed(task, problem, now)
-        task.failures += problem == "refused"
+        task.store_failures += problem == "refused"
         return effects
 
 

@@ -57,13 +57,7 @@ class DeviceNode(Process[Effect | Trim]):
         super().__init__(place.world, name, waits_for_records=place.parts.waits_for_records)
         self.place = place
         self.disk = Disk()
-        self.link = Link(
-            place.network,
-            name,
-            came_up=self._came_up,
-            went_down=self._went_down,
-            receive=self._receive,
-        )
+        self.link = Link(place.network, name, came_up=self._came_up, receive=self._receive)
         self.works = 0
         self._duty = place.parts.duty(name, interval_s=place.heartbeat_s)
         self._boot_at = 0.0
@@ -197,9 +191,6 @@ class DeviceNode(Process[Effect | Trim]):
     def _came_up(self) -> None:
         self.world.note(self.name, "is connected")
         self._take(self._duty.connected)
-
-    def _went_down(self) -> None:
-        self._take(self._duty.disconnected)
 
     def _receive(self, kind: str, parcel: Parcel) -> None:
         message, grants = self.place.codec.open(parcel)

@@ -178,7 +178,6 @@ class Agent:
                     self._put(_Input(self._duty.connected))
                 case LinkDown(reason):
                     self._events.write({"event": "link-lost", "reason": reason})
-                    self._put(_Input(self._duty.disconnected))
                 case Received(body, done):
                     await self._received(body)
                     done()
@@ -250,6 +249,8 @@ class Agent:
             await self._store.carry_out(storing, state)
         if any(isinstance(effect, _ENDING) for effect in effects):
             self._store.trim(self._duty.needed())
+            if not self._fetching.locked():
+                self._store.drop_halves(self._duty.needed())
 
     def _begin(self, effect: Effect) -> None:
         match effect:
@@ -302,7 +303,8 @@ class Agent:
     def _lacks_room(self, command: Command) -> Failure | None:
         """Return a failure where a command would fill the disk."""
         cached = [ref.digest for ref in command.blobs if self._store.blob(ref) is not None]
-        need, room = device_needs_bytes(command, cached), self._store.room_bytes()
+        landed = sum(_size_bytes(self._store.landing(ref.digest)) for ref in command.blobs)
+        need, room = device_needs_bytes(command, cached) - landed, self._store.room_bytes()
         if need <= room:
             return None
         reason = (
@@ -312,16 +314,16 @@ class Agent:
         return Failure(duty.MESSAGE_UNAVAILABLE, reason)
 
     async def _fetch(self, command: Command, grants: Iterable[Grant]) -> None:
-        if self._turns_away(command):
-            return
         id_, blobs = command.id, self._wanted(command)
         by_key = {grant.key: grant for grant in grants if grant.method == "GET"}
         problem: FetchProblem | None = None
         async with self._fetching:  # two downloads of one blob would write into one file
+            self._store.drop_halves(self._duty.needed())
+            if self._turns_away(command):
+                return
             for ref in blobs:
                 if self._store.blob(ref) is None and problem is None:
                     problem = await self._fetch_one(ref, by_key.get(ref.key))
-            self._store.drop_halves(self._duty.needed())
         if problem is None:
             self._put(_Input(lambda now: self._duty.fetched(id_, now)))
         else:
@@ -336,12 +338,13 @@ class Agent:
         if grant is None:
             return "refused"
         path = self._store.landing(ref.digest)
+        before = _size_bytes(path)
         try:
             await self._transfers.get(grant, ref, path)
         except GrantRefused:
             return "refused"
         except BlobsUnavailable:
-            return "unreachable"
+            return "interrupted" if _size_bytes(path) > before else "unreachable"
         except MalformedMessage:
             return "damaged"
         await self._store.keep_blob(path, ref)
@@ -466,6 +469,10 @@ class Agent:
 
     def _note(self, event: Event) -> None:
         self._events.write(event.to_json())
+
+
+def _size_bytes(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 @dataclass(frozen=True, slots=True)

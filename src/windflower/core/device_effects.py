@@ -161,5 +161,7 @@ Effect = (
 
 STORING: Final = (KeepCommand, KeepReply, KeepStart, Forget, Drop, ForgetBelow)
 
-FetchProblem = Literal["refused", "unreachable", "damaged"]
-"""refused: the grant is dead. unreachable: nobody answered. damaged: other bytes than named."""
+FetchProblem = Literal["refused", "unreachable", "interrupted", "damaged"]
+"""refused: the grant is dead. unreachable: nothing came. interrupted: some of it came, and is kept.
+damaged: other bytes than named.
+"""

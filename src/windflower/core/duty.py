@@ -9,6 +9,7 @@ may lose power at any step: what was begun is begun again from the old state, wh
 answered again from the store and never done twice.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -54,7 +55,8 @@ from windflower.wire.messages import (
 )
 
 FETCHES: Final = 20
-"""So many downloads that fail in a row, while the link is up, answer a command with a failure."""
+"""So many failed downloads in a row answer a command with a failure, if they say that it is the
+store that fails: it sent something damaged, or the gateway was heard since the failure before."""
 
 MOVED: Final = 3
 """After so many failed transfers in a row the blob store may have moved: other grants may help."""
@@ -100,6 +102,8 @@ class _Task:
     spent_s: dict[Stage, float] = field(default_factory=dict)
     reply: Reply | None = None
     failures: int = 0
+    failed_at: float = -math.inf
+    store_failures: int = 0
     refusals: int = 0
     retry_at: float | None = None
     is_starved: bool = False
@@ -156,7 +160,7 @@ class Duty:
         self._epochs: dict[str, tuple[int, int]] = {}
         self._floor = 0
         self._next_beat = 0.0
-        self._is_connected = False
+        self._heard_at = -math.inf
 
     def restore(self, kept: Iterable[Kept], *, floor: int, now: float) -> list[Effect]:
         """Take up what the store holds, in the order in which it came; call once, at the start."""
@@ -188,6 +192,7 @@ class Duty:
 
     def ordered(self, command: Command, grants: tuple[Grant, ...], now: float) -> list[Effect]:
         """Take a command: keep it, or answer again if it was done before."""
+        self._heard_at = now
         if problem := self._objection(command):
             return [_refused(problem, command)]
         effects = self._learn(command)  # from what is over too: older gateways are refused from now
@@ -212,6 +217,7 @@ class Duty:
 
     def controlled(self, control: Control, grants: tuple[Grant, ...], now: float) -> list[Effect]:
         """Do at once what a control message says."""
+        self._heard_at = now
         effects = self._raise_floor(control.floor)
         match control.method:
             case "ack":
@@ -231,19 +237,12 @@ class Duty:
     def connected(self, now: float) -> list[Effect]:
         """Say hello, answer again what was not acknowledged, go on with what waits.
 
-        What failed without a link is tried at once: it says nothing about the blob store.
+        What failed is tried at once: most likely there was no link to the blob store either.
         """
-        self._is_connected = True
         hello = self._present("connect", now)  # which asks for other grants, too, where all failed
         for task in self._tasks.values():
             task.failures, task.retry_at = 0, None
         return [*hello, *self._upload_waiting(now), *self._go_on(now)]
-
-    def disconnected(self, now: float) -> list[Effect]:
-        """Go on alone: until the link is back no download that fails is the store's fault."""
-        del now
-        self._is_connected = False
-        return []
 
     def tick(self, now: float) -> list[Effect]:
         """Beat when it is time, and try again what failed."""
@@ -265,17 +264,17 @@ class Duty:
         task = self._tasks.get(id_)
         if task is None or task.stage != "fetching":
             return []
-        task.failures = task.refusals = 0
+        task.failures = task.store_failures = task.refusals = 0
         return self._work(task, now)
 
     def fetch_failed(self, id_: str, problem: FetchProblem, now: float) -> list[Effect]:
-        """Wait for a new grant, or try again later; give up after many times with a link."""
+        """Wait for a new grant, or try again later; give up on a store that fails many times."""
         task = self._tasks.get(id_)
         if task is None or task.stage != "fetching":
             return []
         task.enter("waiting", now)
         effects = self._transfer_failed(task, problem, now)
-        if task.failures >= FETCHES and self._is_connected:
+        if task.store_failures >= FETCHES:
             reason = f"{self._device} could not download what it needs: {problem}"
             effects += self._answer(task, Failure(MESSAGE_UNAVAILABLE, reason), now)
         return [*effects, *self._go_on(now)]
@@ -311,7 +310,7 @@ class Duty:
         if task is None or task.reply is None:
             return []
         task.enter("answered", now)
-        task.failures = task.refusals = 0
+        task.failures = task.store_failures = task.refusals = 0
         task.is_moving = False
         return [Publish(task.reply)]
 
@@ -455,7 +454,8 @@ class Duty:
             worked_s=round(worked_s, 4),
         )
         task.reply = reply
-        task.failures, task.refusals, task.retry_at, task.is_starved = 0, 0, None, False
+        task.failures = task.store_failures = task.refusals = 0
+        task.retry_at, task.is_starved = None, False
         keep = KeepReply(reply, command.number)
         if reply.path is None:
             task.enter("answered", now)
@@ -492,7 +492,11 @@ class Duty:
             task.retry_at = None
             task.is_starved = True
             return [self._beat("need", now)] if task.refusals == 1 else []
-        task.failures += 1
+        if problem == "interrupted":
+            task.failures = task.store_failures = 0
+        # Whoever hears nobody may have no link to anybody, whatever the link to the broker says.
+        task.store_failures += problem == "damaged" or self._heard_at > task.failed_at
+        task.failures, task.failed_at = task.failures + 1, now
         task.retry_at = now + wait_s(task.failures)
         return []
 

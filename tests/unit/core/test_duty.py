@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from samples import command, content, reply
 
 from windflower.core.backoff import wait_s
@@ -9,6 +10,7 @@ from windflower.core.device_effects import (
     Beat,
     Effect,
     Fetch,
+    FetchProblem,
     Forget,
     ForgetBelow,
     KeepCommand,
@@ -184,36 +186,60 @@ def test_an_upload_that_reaches_nobody_asks_for_another_address_and_goes_on_tryi
     assert 1 == len(of_kind(effects, Upload))
 
 
-def fail_to_fetch(device: Duty, asked: Command, times: int, *, begin: float) -> list[Effect]:
-    """Let a download fail again and again, each after the wait that the duty wants."""
+def fail_to_fetch(
+    device: Duty, asked: Command, problem: FetchProblem, times: int, *, is_heard: bool
+) -> list[Effect]:
+    """Let a download fail again and again, each time after the wait that the duty wants."""
     effects: list[Effect] = []
     for number in range(times):
-        effects += device.fetch_failed(asked.id, "unreachable", begin + 60.0 * number)
-        effects += device.tick(begin + 60.0 * number + 31.0)
+        at = 100.0 * (number + 1)
+        if is_heard:
+            effects += device.controlled(Control("d1", "rollcall", epoch=1), (), at - 1.0)
+        effects += device.fetch_failed(asked.id, problem, at)
+        effects += device.tick(at + 31.0)
     return effects
 
 
-def test_a_store_that_is_never_reached_is_said_to_be_in_the_end() -> None:
+def downloading() -> tuple[Command, Duty]:
     asked, device = replace(command(), content=LARGE, ttl_s=86_400.0), duty()
     device.connected(0.0)
     device.ordered(asked, (get_grant(),), 0.0)
-
-    assert [] == of_kind(fail_to_fetch(device, asked, FETCHES - 1, begin=1.0), Publish)
-    assert 1 == len(of_kind(device.fetch_failed(asked.id, "unreachable", 5_000.0), Publish))
+    return asked, device
 
 
-def test_a_device_without_a_link_blames_no_store_and_tries_at_once_when_it_is_back() -> None:
-    asked, device = replace(command(), content=LARGE, ttl_s=86_400.0), duty()
-    device.connected(0.0)
-    device.ordered(asked, (get_grant(),), 0.0)
-    device.disconnected(1.0)
-    alone = fail_to_fetch(device, asked, 3 * FETCHES, begin=1.0)
-    device.fetch_failed(asked.id, "unreachable", 5_000.0)
-    back = device.connected(5_000.1)
+@pytest.mark.parametrize(("times", "answers"), [(FETCHES - 1, 0), (FETCHES, 1)])
+def test_a_store_that_is_never_reached_though_the_gateway_is_fails_the_command(
+    times: int, answers: int
+) -> None:
+    asked, device = downloading()
+
+    effects = fail_to_fetch(device, asked, "unreachable", times, is_heard=True)
+    assert answers == len(of_kind(effects, Publish))
+
+
+def test_a_store_that_sends_damaged_bytes_fails_the_command() -> None:
+    asked, device = downloading()
+
+    effects = fail_to_fetch(device, asked, "damaged", FETCHES, is_heard=False)
+    assert 1 == len(of_kind(effects, Publish))
+
+
+def test_who_hears_nobody_blames_no_store_and_tries_at_once_when_the_link_is_back() -> None:
+    asked, device = downloading()
+    alone = fail_to_fetch(device, asked, "unreachable", 3 * FETCHES, is_heard=False)
+    device.fetch_failed(asked.id, "unreachable", 9_000.0)
+    back = device.connected(9_000.1)
 
     assert [] == of_kind(alone, KeepReply, Publish)
     assert [Fetch(asked, (get_grant(),))] == of_kind(back, Fetch)
-    assert [] == of_kind(fail_to_fetch(device, asked, FETCHES - 1, begin=5_001.0), Publish)
+
+
+def test_a_download_that_gets_on_is_never_given_up() -> None:
+    asked, device = downloading()
+
+    effects = fail_to_fetch(device, asked, "interrupted", 3 * FETCHES, is_heard=True)
+    assert [] == of_kind(effects, Publish)
+    assert 3 * FETCHES == len(of_kind(effects, Fetch))
 
 
 def test_an_upload_goes_on_as_soon_as_the_link_is_back() -> None:
@@ -221,7 +247,6 @@ def test_an_upload_goes_on_as_soon_as_the_link_is_back() -> None:
     device.connected(0.0)
     device.ordered(asked, (put_grant(asked),), 0.0)
     device.worked(asked.id, LARGE, worked_s=1.0, now=1.0)
-    device.disconnected(2.0)
     for number in range(6):
         device.upload_failed(asked.id, "unreachable", 3.0 + number)
 
