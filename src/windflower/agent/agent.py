@@ -249,7 +249,7 @@ class Agent:
             await self._store.carry_out(storing, state)
         if any(isinstance(effect, _ENDING) for effect in effects):
             self._store.trim(self._duty.needed())
-            if not self._fetching.locked():
+            if not self._fetching.locked():  # else it is done when that download is over
                 self._store.drop_halves(self._duty.needed())
 
     def _begin(self, effect: Effect) -> None:
@@ -314,16 +314,16 @@ class Agent:
         return Failure(duty.MESSAGE_UNAVAILABLE, reason)
 
     async def _fetch(self, command: Command, grants: Iterable[Grant]) -> None:
+        if self._turns_away(command):
+            return
         id_, blobs = command.id, self._wanted(command)
         by_key = {grant.key: grant for grant in grants if grant.method == "GET"}
         problem: FetchProblem | None = None
         async with self._fetching:  # two downloads of one blob would write into one file
-            self._store.drop_halves(self._duty.needed())
-            if self._turns_away(command):
-                return
             for ref in blobs:
                 if self._store.blob(ref) is None and problem is None:
                     problem = await self._fetch_one(ref, by_key.get(ref.key))
+            self._store.drop_halves(self._duty.needed())
         if problem is None:
             self._put(_Input(lambda now: self._duty.fetched(id_, now)))
         else:
@@ -472,7 +472,10 @@ class Agent:
 
 
 def _size_bytes(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 @dataclass(frozen=True, slots=True)
