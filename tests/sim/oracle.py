@@ -59,7 +59,7 @@ class Oracle:
         self._epochs: dict[tuple[str, str], int] = {}
         self._heard_commands: dict[str, Command] = {}
         self._heard: set[tuple[str, str, int]] = set()
-        self._heard_at: dict[str, tuple[str, float]] = {}
+        self._last_heard: dict[str, tuple[str, float]] = {}
         self._wills: dict[str, float] = {}
         self._real_fetch_failures: Counter[str] = Counter()
         self._heeded: dict[tuple[str, str], float] = {}
@@ -142,9 +142,9 @@ class Oracle:
         """The gateway heard of a device: that it is there, or by its last will that it is gone."""
         device, now = heartbeat.client, self._world.now
         if heartbeat.cause != "gone":
-            self._heard_at[device] = (heartbeat.boot, now)
+            self._last_heard[device] = (heartbeat.boot, now)
             self._wills.pop(device, None)
-        elif self._heard_at.get(device, ("", 0.0))[0] == heartbeat.boot:
+        elif self._last_heard.get(device, ("", 0.0))[0] == heartbeat.boot:
             self._wills.setdefault(device, now)
 
     def heard_by_reply(self, device: str) -> None:
@@ -184,7 +184,7 @@ class Oracle:
     def _was_told_of_its_end(self, device: str, listened_s: float) -> bool:
         """Whether a device, heard since the gateway listens, left a will and stayed away."""
         now = self._world.now
-        _, heard_at = self._heard_at.get(device, ("", -math.inf))
+        _, heard_at = self._last_heard.get(device, ("", -math.inf))
         will_s = now - self._wills.get(device, now)
         return now - heard_at <= listened_s and GONE_PATIENCE_S - _ROUNDING_S <= will_s
 

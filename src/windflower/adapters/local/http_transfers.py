@@ -19,8 +19,8 @@ from windflower.errors import (
 )
 from windflower.wire.blobs import BlobRef, Grant
 
-TIMEOUT_S: Final = 60.0
-"""A store may take so long to answer an upload: it waits for what is still under way to it."""
+ANSWER_S: Final = 60.0
+"""A store may take so long to answer an upload: part of it may still be under way."""
 
 SILENCE_S: Final = 15.0
 """A download that brings nothing for so long ends, and goes on over another connection.
@@ -60,7 +60,7 @@ class HttpTransfers:
             raise FileNotFoundError(f"there is no file {path.name}")
         if ref.size_bytes > grant.size_bytes:
             raise BlobTooLarge(f"{ref.size_bytes} bytes, {grant.size_bytes} were granted")
-        await asyncio.to_thread(self._reach, grant, TIMEOUT_S, lambda c, t: _put(c, t, ref, path))
+        await asyncio.to_thread(self._reach, grant, ANSWER_S, lambda c, t: _put(c, t, ref, path))
 
     def _reach(self, grant: Grant, patience_s: float, transfer: "_Transfer") -> None:
         """Do one request; a connection that was idle may have been closed by the other end."""
