@@ -277,6 +277,9 @@ class FedBuff(FedAvg):
     def _gather(self, server_round: int) -> list[_Update]:
         """Wait until so many have answered well that a new model can be made.
 
+        Whoever does not answer within its message's time is answered for by the fleet, with an
+        error: the wait is no longer than that.
+
         Returns:
             their updates, in an order that does not depend on when they came. They are fewer than
             `buffer_size` where all others have failed.
@@ -306,7 +309,10 @@ class FedBuff(FedAvg):
                 yield _Update(node, base, message.content)
 
     def _find_others(self, server_round: int, updates: Sequence[_Update]) -> bool:
-        """Look for devices while nobody trains; return whether the round goes on."""
+        """Look for devices while nobody trains; return whether the round goes on.
+
+        The grid ends a look that is in vain for as long as the run may wait.
+        """
         while not self._ledger.open:
             self._present = list(self._grid.get_node_ids())
             self._hand_out(server_round)
